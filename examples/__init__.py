@@ -1,0 +1,1 @@
+"""Small learned controllers and the properties that ``instances.csv`` lists."""

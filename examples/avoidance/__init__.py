@@ -1,0 +1,1 @@
+"""Turn advisories that keep two aircraft apart."""

@@ -1,0 +1,1 @@
+"""Cart-pole balanced by pushes to the left and to the right."""

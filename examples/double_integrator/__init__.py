@@ -1,0 +1,1 @@
+"""Cart on a line under learned model predictive control."""

@@ -1,0 +1,1 @@
+"""Swing-up and balance of a pendulum with a weak motor."""

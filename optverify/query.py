@@ -1,0 +1,353 @@
+"""What is asked: regions, unsafe sets, and the question in the form that the bounds work on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from optverify.errors import InputError, ShapeError
+from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
+from optverify.interval import Array, Interval, nearest, round_down, round_up
+from optverify.network import Affine, Network
+
+MIN_NORMAL = 2.0**-1022
+
+
+@dataclass(frozen=True)
+class Box:
+    """A product of closed intervals, with exact rational ends.
+
+    Parameters
+    ----------
+    lower, upper : sequences of n numbers
+        Read exactly (see :mod:`optverify.expressions`).
+
+    Raises
+    ------
+    InputError
+        An end is NaN, infinite or beyond the float64 range, or an interval is reversed; the message names
+        the input.
+    ShapeError
+        The two sequences differ in length or are empty.
+    """
+
+    lower: tuple[Fraction, ...]
+    upper: tuple[Fraction, ...]
+
+    def __post_init__(self) -> None:
+        lower, upper = (tuple(rational(v) for v in _flat(ends)) for ends in (self.lower, self.upper))
+        if len(lower) != len(upper) or not lower:
+            raise ShapeError(f"a box needs as many lower as upper bounds and at least one; got {len(lower)}, {len(upper)}")
+        for i, (a, b) in enumerate(zip(lower, upper, strict=True)):
+            if a > b:
+                raise InputError(f"reversed bounds of input {i}: lower {nearest(a):.17g} > upper {nearest(b):.17g}")
+            if not (np.isfinite(round_down(a)) and np.isfinite(round_up(b))):
+                raise InputError(f"input {i} has no bounds within the float64 range")
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+
+    @classmethod
+    def around(
+        cls, x: ArrayLike, eps: Number | Sequence[Number], clip: tuple[Number, Number] | None = (0, 1)
+    ) -> Box:
+        """Return the l-inf ball of radius `eps` about `x`, cut by `clip`.
+
+        Parameters
+        ----------
+        x : (n,) numbers
+        eps : number, or (n,) numbers
+        clip : pair of numbers or None
+            Domain of every input; (0, 1) suits images. None does not cut.
+
+        Raises
+        ------
+        InputError
+            `eps` is negative, or `x` lies outside `clip`.
+        """
+        centre = [rational(v) for v in _flat(x)]
+        radii = [rational(v) for v in _flat(eps)]
+        if len(radii) == 1:
+            radii *= len(centre)
+        if len(radii) != len(centre):
+            raise ShapeError(f"eps has {len(radii)} values, x has {len(centre)}")
+        if min(radii) < 0:
+            raise InputError("eps must not be negative")
+        lower = [c - r for c, r in zip(centre, radii, strict=True)]
+        upper = [c + r for c, r in zip(centre, radii, strict=True)]
+        if clip is not None:
+            low, high = rational(clip[0]), rational(clip[1])
+            outside = [i for i, c in enumerate(centre) if not low <= c <= high]
+            if outside:
+                raise InputError(f"input {outside[0]} of x lies outside clip = ({clip[0]}, {clip[1]}); pass clip=None not to cut")
+            lower, upper = [max(v, low) for v in lower], [min(v, high) for v in upper]
+        return cls(tuple(lower), tuple(upper))
+
+    @property
+    def size(self) -> int:
+        """Number of inputs n."""
+        return len(self.lower)
+
+    @cached_property
+    def outward(self) -> Interval:
+        """The smallest box of float64 numbers around this one, ends of shape (n,)."""
+        return Interval(
+            np.array([round_down(v) for v in self.lower]), np.array([round_up(v) for v in self.upper])
+        )
+
+    def contains(self, x: Sequence[Fraction]) -> bool:
+        """Tell exactly whether a point lies in the box."""
+        return len(x) == self.size and all(a <= v <= b for a, v, b in zip(self.lower, x, self.upper, strict=True))
+
+    def clamp(self, x: Iterable[Number]) -> list[Fraction]:
+        """Return the nearest point of the box, exactly."""
+        return [min(max(rational(v), a), b) for a, v, b in zip(self.lower, x, self.upper, strict=True)]
+
+
+def _flat(values: object) -> list[Number]:
+    if isinstance(values, int | float | str | Fraction):
+        return [values]
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], list | tuple | np.ndarray):
+        return list(values)
+    return list(np.asarray(values).ravel().tolist())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A region and an unsafe set: all atoms hold at once.
+
+    Parameters
+    ----------
+    region : Box
+    unsafe : tuple of Atom
+        Linear conditions on inputs and outputs. Strict ones are closed for proving and strict for
+        witnesses. No atom at all means that every point is unsafe.
+    """
+
+    region: Box
+    unsafe: tuple[Atom, ...]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A disjunction of cases: verified if and only if no case is reachable.
+
+    Parameters
+    ----------
+    cases : tuple of Case
+    n_inputs, n_outputs : int
+    text : str, optional
+        The claim in words, for reports.
+
+    Raises
+    ------
+    ShapeError
+        A case names an input or output that the network does not have, or has a region of another size.
+    """
+
+    cases: tuple[Case, ...]
+    n_inputs: int
+    n_outputs: int
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
+        sizes = {"X": self.n_inputs, "Y": self.n_outputs}
+        for case in self.cases:
+            if case.region.size != self.n_inputs:
+                raise ShapeError(f"the region has {case.region.size} inputs, the network {self.n_inputs}")
+            for atom in case.unsafe:
+                for kind, index in atom.linear.terms:
+                    if not 0 <= index < sizes[kind]:
+                        raise ShapeError(f"{kind}_{index} is out of range: the network has {sizes[kind]} of them")
+
+    @classmethod
+    def never(cls, region: Box, unsafe: Condition, n_outputs: int, text: str = "") -> Query:
+        """Ask whether `unsafe` is impossible on the region."""
+        cases = tuple(Case(region, atoms) for atoms in unsafe.cases())
+        return cls(cases, region.size, n_outputs, text or f"never {unsafe}")
+
+    @classmethod
+    def always(cls, region: Box, safe: Condition, n_outputs: int, text: str = "") -> Query:
+        """Ask whether `safe` holds on all of the region."""
+        return cls.never(region, ~safe, n_outputs, text or f"always {safe}")
+
+    @classmethod
+    def robust(cls, region: Box, label: int, n_outputs: int, targets: Iterable[int] | None = None) -> Query:
+        """Ask whether output `label` is above every other (or every target) on the region.
+
+        Parameters
+        ----------
+        region : Box
+            For instance ``Box.around(x, eps)``.
+        label : int
+        n_outputs : int
+        targets : iterable of int, optional
+            Classes that must not win; all others by default. A tie counts as a win of the target.
+        """
+        y = outputs(n_outputs)
+        others = [j for j in range(n_outputs) if j != label] if targets is None else sorted(set(targets))
+        if not 0 <= label < n_outputs or label in others or not others or not 0 <= others[0] <= others[-1] < n_outputs:
+            raise InputError(f"label {label} and targets {others} must be different outputs of 0..{n_outputs - 1}")
+        unsafe = Or(tuple(y[label] <= y[j] for j in others))
+        return cls.never(region, unsafe, n_outputs, f"class {label} beats {others}")
+
+    @classmethod
+    def in_range(
+        cls, region: Box, output: int, n_outputs: int, lower: Number | None = None, upper: Number | None = None
+    ) -> Query:
+        """Ask whether an output stays within ``lower <= y <= upper`` on the region."""
+        y = outputs(n_outputs)[output]
+        unsafe = [y < lower] if lower is not None else []
+        unsafe += [y > upper] if upper is not None else []
+        if not unsafe:
+            raise InputError("an output-range query needs a lower or an upper bound")
+        return cls.never(region, Or(tuple(unsafe)), n_outputs, f"{lower} <= Y_{output} <= {upper}")
+
+    @classmethod
+    def from_rows(
+        cls, region: Box, C: ArrayLike, d: ArrayLike, D: ArrayLike | None = None  # noqa: N803
+    ) -> Query:
+        """Ask whether ``{(x, y) : C y + D x + d <= 0, all rows}`` is unreachable.
+
+        Parameters
+        ----------
+        region : Box
+        C : (r, n_outputs) numbers
+        d : (r,) numbers
+        D : (r, n_inputs) numbers, optional
+        """
+        rows = np.atleast_2d(np.asarray(C, dtype=object))
+        shift = np.atleast_1d(np.asarray(d, dtype=object))
+        mixed = np.zeros((len(rows), region.size), object) if D is None else np.atleast_2d(np.asarray(D, dtype=object))
+        if shift.shape != (len(rows),) or mixed.shape != (len(rows), region.size):
+            raise ShapeError(f"rows C {rows.shape}, D {mixed.shape}, d {shift.shape} do not fit together")
+        atoms = []
+        for c, e, offset in zip(rows, mixed, shift, strict=True):
+            terms = {("Y", j): rational(v) for j, v in enumerate(c)} | {("X", i): rational(v) for i, v in enumerate(e)}
+            atoms.append(Atom(Linear({k: v for k, v in terms.items() if v}, rational(offset))))  # type: ignore[misc]
+        return cls((Case(region, tuple(atoms)),), region.size, rows.shape[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the cases in a canonical text."""
+        sha = hashlib.sha256(f"optverify query 1\n{self.n_inputs} {self.n_outputs}\n".encode())
+        for case in self.cases:
+            sha.update(f"case {case.region.lower} {case.region.upper}\n".encode())
+            for atom in case.unsafe:
+                sha.update(f"{sorted(atom.linear.terms.items())} {atom.linear.constant} {atom.strict}\n".encode())
+        return sha.hexdigest()
+
+    def violated_by(self, x: Sequence[Fraction], y: Sequence[tuple[Fraction, Fraction]]) -> int | None:
+        """Return the first case that a point certainly reaches, or None.
+
+        Parameters
+        ----------
+        x : n_inputs rationals
+        y : n_outputs pairs (lower, upper) that enclose the output, as :meth:`Network.enclose` gives them
+
+        Notes
+        -----
+        Exact: no tolerance. Strict atoms must hold strictly.
+        """
+        for position, case in enumerate(self.cases):
+            if case.region.contains(x) and all(_surely(atom, x, y) for atom in case.unsafe):
+                return position
+        return None
+
+    def goals(self, network: Network) -> tuple[Goal, ...]:
+        """Pose the query to a network: one goal for each distinct region.
+
+        Raises
+        ------
+        ShapeError
+            The network has other numbers of inputs or outputs.
+        """
+        if (network.n_inputs, network.n_outputs) != (self.n_inputs, self.n_outputs):
+            raise ShapeError(
+                f"the property is about {self.n_inputs} inputs and {self.n_outputs} outputs, "
+                f"the network has {network.n_inputs} and {network.n_outputs}"
+            )
+        by_region: dict[Box, list[int]] = {}
+        for position, case in enumerate(self.cases):
+            by_region.setdefault(case.region, []).append(position)
+        return tuple(Goal.pose(network, self, region, members) for region, members in by_region.items())
+
+
+def _surely(atom: Atom, x: Sequence[Fraction], y: Sequence[tuple[Fraction, Fraction]]) -> bool:
+    worst = atom.linear.constant
+    for (kind, index), c in atom.linear.terms.items():
+        worst += c * (x[index] if kind == "X" else y[index][1 if c > 0 else 0])
+    return worst < 0 if atom.strict else worst <= 0
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """All cases over one region, with the atoms as the outputs of the network.
+
+    Parameters
+    ----------
+    network : Network
+        Its outputs t are the left sides of the distinct atoms.
+    region : Box
+    groups : tuple of tuple of int
+        One per case: the rows that must all be <= 0 for the case to be reached.
+    cases : tuple of int
+        Which case of the query each group is.
+    """
+
+    network: Network
+    region: Box
+    groups: tuple[tuple[int, ...], ...]
+    cases: tuple[int, ...]
+
+    @classmethod
+    def pose(cls, network: Network, query: Query, region: Box, members: Sequence[int]) -> Goal:
+        """Append the distinct atoms of the given cases to the network."""
+        rows: dict[Linear, int] = {}
+        groups = []
+        for m in members:
+            # Without an atom every point of the case is unsafe; the row -1 <= 0 says so.
+            unsafe = [atom.linear for atom in query.cases[m].unsafe] or [Linear({}, Fraction(-1))]
+            groups.append(tuple(dict.fromkeys(rows.setdefault(linear, len(rows)) for linear in unsafe)))
+        return cls(append_rows(network, list(rows)), region, tuple(groups), tuple(members))
+
+
+def append_rows(network: Network, rows: Sequence[Linear]) -> Network:
+    """Return the network followed by one affine layer whose outputs are the given expressions.
+
+    Coefficients that no float64 holds are rounded, and the row's `slack` says by how much.
+
+    Raises
+    ------
+    InputError
+        A coefficient overflows or underflows float64.
+    """
+    mixed = any(kind == "X" for row in rows for kind, _ in row.terms)
+    base = network.carrying_input() if mixed else network
+    weight = sp.lil_array((len(rows), base.n_outputs))
+    bias, slack = np.zeros(len(rows)), np.zeros(len(rows))
+    for r, row in enumerate(rows):
+        worst = Fraction(0)
+        for (kind, index), c in row.terms.items():
+            weight[r, index + (network.n_outputs if kind == "X" else 0)], error = _rounded(c)
+            worst = max(worst, error)
+        bias[r], error = _rounded(row.constant)
+        slack[r] = round_up(max(worst, error))
+    # The atoms are evaluated by the reader of the result, not by the deployed program: no roundings.
+    dense = weight.toarray() if base.n_outputs <= 4096 else weight.tocsr()
+    return base.then(Affine(dense, bias, np.zeros(len(rows), np.int64), slack))
+
+
+def _rounded(value: Fraction) -> tuple[float, Fraction]:
+    """Return the nearest float and the relative error that rounding to it made."""
+    x = nearest(value)
+    if not np.isfinite(x) or (value and abs(x) < MIN_NORMAL):
+        raise InputError(f"the coefficient {value} of the property is outside the range of float64")
+    return x, abs(value - Fraction(x)) / abs(Fraction(x)) if value else Fraction(0)

@@ -1,0 +1,300 @@
+"""The one bound formula: any multipliers in, rigorous linear lower bounds out.
+
+For an objective v . a over the outputs of the first layers of a network, walk the layers backwards with
+one multiplier g per output of each affine layer:
+
+* ``Affine`` (a_out = W a + b): with g the current coefficients, g . a_out = (W'g) . a + g . b.
+* ``Relu`` (a = relu(z) where masked, else z): for ANY g,
+  v . relu(z) >= g . z + sum_j h(v_j, g_j; l_j, u_j),  h(v, g; l, u) = min over z in [l, u] of v relu(z) - g z,
+  attained at l, at u or, if l < 0 < u, at 0. Where the layer passes through, g = v.
+* at the inputs: the minimum of v . x over the box.
+
+Maximised over g this is the optimum of the triangle relaxation (its Lagrangian dual: Dvijotham et al.,
+UAI 2018, eq. 6; Salman et al., NeurIPS 2019, theorem 4.2); with g = slope * v it is CROWN (Zhang et al.,
+NeurIPS 2018). Nothing here asks where g came from, so nothing that a solver or a heuristic does wrong can
+make the result invalid: it can only make it weak.
+
+Rounding. Products W'g are computed in float64 and the computed numbers are then *given* numbers, so errors
+do not compound: with |a| <= m on the region, |fl(W'g) - W'g| . m <= c |g| . (|W| m), c = dot_error(rows of W).
+The evaluation keeps a running bound on everything it may have lost and subtracts it at the end. Overflow
+and NaN end as -inf. ``docs/soundness.md`` has the argument line by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optverify.errors import ShapeError
+from optverify.interval import INFLATE, TINY, UNIT, Array, Interval, dot_error, down, times
+from optverify.network import Affine, Network, Relu
+from optverify.preactivation import Bounds
+
+
+class Multipliers(Protocol):
+    """Advice: which g to use at a Relu."""
+
+    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
+        """Return g for one Relu layer.
+
+        Parameters
+        ----------
+        relu : int
+            Which Relu, counted from the input side.
+        v : (B or 1, r, n) float64
+            Coefficients on the layer's output.
+        z : Interval, ends of shape (B, n)
+            Bounds of the layer's input.
+
+        Returns
+        -------
+        array that broadcasts to (B, r, n) float64
+            Any numbers. Coordinates that the layer passes through are ignored.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Multipliers that are known numbers, such as a linear program's duals.
+
+    Parameters
+    ----------
+    values : sequence of arrays that broadcast to (B, r, n_k), one per Relu
+    """
+
+    values: Sequence[Array]
+
+    def __call__(self, relu: int, v: Array, z: Interval) -> Array:  # noqa: ARG002
+        """Return the stored numbers."""
+        return self.values[relu]
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """The objectives ``sign * coordinate`` of a layer's output, without storing them as a matrix.
+
+    Parameters
+    ----------
+    index : (r,) int
+    sign : (r,) float64, entries +1 or -1
+    """
+
+    index: NDArray[np.intp]
+    sign: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBounds:
+    """Proved: objective_r(x) >= coefficients_r . x + constant_r, and >= value_r, for all x of region b.
+
+    Parameters
+    ----------
+    value : (B, r) float64
+    coefficients : (B, r, n_inputs) float64
+    constant : (B, r) float64
+        -inf (with any coefficients) where the evaluation overflowed.
+    """
+
+    value: Array
+    coefficients: Array
+    constant: Array
+
+    def take(self, index: Any) -> LinearBounds:
+        """Index the leading axes."""
+        return LinearBounds(self.value[index], self.coefficients[index], self.constant[index])
+
+
+class Frame:
+    """What the formula needs to know about a network over B boxes: grown layer by layer.
+
+    Parameters
+    ----------
+    network : Network
+    region : Interval, ends of shape (B, n_inputs)
+
+    Attributes
+    ----------
+    inputs : list of Interval, ends of shape (B, n_i)
+        Proved enclosures of what enters layer i; the last one is what leaves the layers so far.
+    """
+
+    def __init__(self, network: Network, region: Interval) -> None:
+        if region.lower.ndim != 2 or region.shape[1] != network.n_inputs:
+            raise ShapeError(f"the region has shape {region.shape}, expected (B, {network.n_inputs})")
+        self.network = network
+        self.inputs = [region]
+        self._reach: list[Array | None] = []
+        self._guard = TINY * (1.0 + _total(region.magnitude()))
+
+    @classmethod
+    def of(cls, network: Network, region: Interval, bounds: Bounds) -> Frame:
+        """Go through all layers, with proved pre-activation bounds; ends of shape (B, n)."""
+        frame, known = cls(network, region), iter(bounds.layers)
+        for layer in network.layers:
+            if isinstance(layer, Relu):
+                frame.refine(next(known))
+            frame.step()
+        return frame
+
+    @property
+    def depth(self) -> int:
+        """How many layers have been entered."""
+        return len(self.inputs) - 1
+
+    @property
+    def region(self) -> Interval:
+        """The boxes, ends of shape (B, n_inputs)."""
+        return self.inputs[0]
+
+    def take(self, index: Any) -> Frame:
+        """Return the frame of some of the boxes."""
+        part = Frame(self.network, self.region.take(index))
+        part.inputs = [z.take(index) for z in self.inputs]
+        part._reach = [None if reach is None else reach[index] for reach in self._reach]
+        part._guard = self._guard[index]
+        return part
+
+    def step(self) -> Interval:
+        """Go through one more layer by interval arithmetic; return what leaves it."""
+        layer, entering = self.network.layers[self.depth], self.inputs[-1]
+        if isinstance(layer, Affine):
+            with np.errstate(over="ignore", invalid="ignore"):
+                reach = times(entering.magnitude(), layer.size) + np.abs(layer.bias)
+                self._reach.append(reach * INFLATE + TINY)
+            leaving = entering.affine(layer.weight, layer.bias, layer.slack)
+        else:
+            self._reach.append(None)
+            leaving = entering.relu(layer.mask)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._guard = self._guard + TINY * _total(leaving.magnitude())
+        self.inputs.append(leaving)
+        return leaving
+
+    def refine(self, better: Interval) -> None:
+        """Intersect what leaves the layers so far with other proved bounds."""
+        self.inputs[-1] = self.inputs[-1].intersect(better)
+
+    def lower(self, objective: Array | Unit, choose: Multipliers) -> LinearBounds:
+        """Bound linear objectives of what leaves the layers so far from below.
+
+        Parameters
+        ----------
+        objective : (r, n) or (B, r, n) float64, or Unit
+        choose : Multipliers
+            Advice; any answer gives a valid bound.
+        """
+        layers = self.network.layers[: self.depth]
+        position = len(layers) - 1
+        relu = sum(isinstance(layer, Relu) for layer in layers)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if isinstance(objective, Unit):
+                v, total, lost = self._start(objective)
+                position -= 1
+            else:
+                v = objective if objective.ndim == 3 else objective[None]
+                total, lost = np.zeros(v.shape[:2]), np.zeros(v.shape[:2])
+            size = np.abs(total)
+            terms = 4
+            while position >= 0:
+                layer = layers[position]
+                if isinstance(layer, Affine):
+                    reach = self._reach[position]
+                    assert reach is not None
+                    relative = dot_error(layer.shape[0] + 1) + layer.slack
+                    lost = lost + np.matmul(np.abs(v), (relative * reach)[..., None])[..., 0]
+                    constant = v @ layer.bias
+                    v = times(v, layer.weight.T)
+                    total, size = total + constant, size + np.abs(constant)
+                    terms += 1
+                else:
+                    relu -= 1
+                    z = self.inputs[position]
+                    g = np.where(layer.mask, choose(relu, v, z), v)
+                    h = _least(v, g, z, layer.mask)
+                    total, size = total + h.sum(-1), size + np.abs(h).sum(-1)
+                    terms += layer.mask.size + 4
+                    v = g
+                position -= 1
+            region = self.inputs[0]
+            ends = np.where(v > 0, v * region.lower[:, None, :], v * region.upper[:, None, :])
+            size = size + np.abs(ends).sum(-1)
+            terms += v.shape[-1] + 4
+            lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard[:, None]
+            constant = down(down(total) - lost)
+            value = down(down(total + ends.sum(-1)) - lost)
+            finite = np.isfinite(value) & np.isfinite(constant) & np.isfinite(v).all(-1)
+            shape = finite.shape
+            return LinearBounds(
+                np.where(finite, value, -np.inf),
+                np.where(finite[..., None], np.broadcast_to(v, (*shape, v.shape[-1])), 0.0),
+                np.where(finite, constant, -np.inf),
+            )
+
+    def _start(self, objective: Unit) -> tuple[Array, Array, Array]:
+        """Go through the last affine layer exactly: its rows are the coefficients."""
+        layer = self.network.layers[self.depth - 1]
+        if not isinstance(layer, Affine):
+            raise ShapeError("a Unit objective needs an affine layer below it")
+        index, sign = objective.index, objective.sign
+        rows = layer.weight[index] if not layer.is_sparse else layer.csr[index].toarray()
+        reach = self._reach[self.depth - 1]
+        assert reach is not None
+        lost = (layer.slack * reach)[:, index]
+        total = np.broadcast_to(sign * layer.bias[index], lost.shape)
+        return (sign[:, None] * rows)[None], total, lost
+
+
+def _total(magnitude: Array) -> Array:
+    return np.asarray(magnitude.sum(-1))
+
+
+def _least(v: Array, g: Array, z: Interval, mask: NDArray[np.bool_]) -> Array:
+    """Return h(v, g; l, u) in plain floating point: each value is exact but for two roundings.
+
+    The minimum over the candidates of their computed values differs from the exact minimum by at most two
+    roundings of the smaller of the two in magnitude where that is positive, and of the computed one where
+    it is negative; so ``3 u |h|``, which is in the caller's sum, covers it.
+    """
+    low, high = z.lower[:, None, :], z.upper[:, None, :]
+    difference = v - g
+    at_low = np.where(low < 0, -g, difference) * low
+    at_high = np.where(high > 0, difference, -g) * high
+    h = np.minimum(at_low, at_high)
+    h = np.where((low < 0) & (high > 0), np.minimum(h, 0.0), h)
+    return np.where(mask, h, 0.0)
+
+
+def combine(bounds: LinearBounds, mu: Array, region: Interval) -> Array:
+    """Bound max_r objective_r from below by the weighted mean mu . objective / sum(mu).
+
+    Parameters
+    ----------
+    bounds : LinearBounds
+        Proved linear bounds of each objective.
+    mu : (B, r) float64
+        Nonnegative; negative, NaN or infinite entries count as 0, as do objectives without a bound.
+    region : Interval, ends of shape (B, n_inputs)
+
+    Returns
+    -------
+    (B,) float64
+        Positive: no point of the box has all objectives <= 0.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        weight = np.where(np.isfinite(mu) & (mu > 0) & np.isfinite(bounds.constant), mu, 0.0)
+        shift = weight * np.where(np.isfinite(bounds.constant), bounds.constant, 0.0)
+        v = np.matmul(weight[:, None, :], bounds.coefficients)[:, 0, :]
+        ends = np.where(v > 0, v * region.lower, v * region.upper)
+        reach = np.matmul(weight[:, None, :], np.abs(bounds.coefficients))[:, 0, :] * region.magnitude()
+        size = np.abs(ends).sum(-1) + np.abs(shift).sum(-1) + reach.sum(-1)
+        guard = TINY * (1.0 + _total(region.magnitude()) + _total(weight))
+        lost = 2 * dot_error(weight.shape[1] + v.shape[1] + 4) * size * INFLATE + guard
+        value = down(down(ends.sum(-1) + shift.sum(-1)) - lost)
+        # Divide by the sum on its safe side: by more where the value is positive, by less where it is not.
+        total, error = weight.sum(-1), dot_error(weight.shape[1])
+        mean = down(value / np.where(value > 0, total * (1.0 + 2 * error), total * (1.0 - 2 * error)))
+        return np.where(np.isfinite(mean) & (total > 0), mean, -np.inf)

@@ -1,0 +1,139 @@
+"""Looking for a point of the unsafe set. Everything here is a guess; :mod:`optverify.witness` decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from optverify.interval import Array, Interval, times
+from optverify.network import Network, Relu
+from optverify.query import Goal
+
+
+def gradients(network: Network, x: Array, v: Array) -> Array:
+    """Return the gradient of v . network(x) with respect to x.
+
+    Parameters
+    ----------
+    network : Network
+    x : (B, n_inputs) float64
+    v : (B, n_outputs) float64
+    """
+    values = [x]
+    for layer in network.layers:
+        values.append(layer(values[-1]))
+    for layer, z in zip(reversed(network.layers), reversed(values[:-1]), strict=True):
+        v = np.where(layer.mask & (z <= 0), 0.0, v) if isinstance(layer, Relu) else times(v, layer.weight.T)
+    return v
+
+
+def group_values(goal: Goal, t: Array) -> Array:
+    """Return max over the rows of each group: a case is reached where its entry is <= 0.
+
+    Parameters
+    ----------
+    t : (..., rows) float64
+
+    Returns
+    -------
+    (..., groups) float64
+    """
+    return np.stack([t[..., list(group)].max(axis=-1) for group in goal.groups], axis=-1)
+
+
+@dataclass
+class Best:
+    """The most promising point so far: least value of max over a group's rows.
+
+    Parameters
+    ----------
+    value : float
+    point : (n_inputs,) float64 or None
+    """
+
+    value: float = np.inf
+    point: Array | None = None
+
+    def offer(self, value: float, point: Array) -> bool:
+        """Keep the point if it is better; tell whether it was."""
+        if not value < self.value:  # NaN is not better
+            return False
+        self.value, self.point = float(value), point.copy()
+        return True
+
+
+def evaluate(goal: Goal, points: Array, best: Best) -> Array:
+    """Offer points to `best`; return their values, (B, groups) float64."""
+    with np.errstate(all="ignore"):
+        values = group_values(goal, goal.network(points))
+    least = np.where(np.isnan(values), np.inf, values).min(axis=-1)
+    if least.size:
+        k = int(least.argmin())
+        best.offer(least[k], points[k])
+    return values
+
+
+def projected_gradient(
+    goal: Goal, region: Interval, start: Array, best: Best, steps: int = 40, stop_at: float = 0.0
+) -> None:
+    """Descend on max over the rows of each group, from the given points, within the region.
+
+    Parameters
+    ----------
+    goal : Goal
+    region : Interval, ends of shape (n_inputs,) or (B, n_inputs)
+    start : (B, n_inputs) float64
+        Point i works on group i modulo the number of groups.
+    best : Best
+        Updated in place.
+    steps : int
+    stop_at : float
+        End as soon as a value is not above this.
+
+    Notes
+    -----
+    Signed steps of geometrically falling size (Madry et al., ICLR 2018), with the best point kept.
+    """
+    if not len(start):
+        return
+    half = 0.5 * region.upper - 0.5 * region.lower  # the full width may overflow
+    groups = [np.array(goal.groups[i % len(goal.groups)]) for i in range(len(start))]
+    x = start
+    rows = np.arange(len(start))
+    for step in range(steps):
+        with np.errstate(all="ignore"):
+            t = goal.network(x)
+            values = evaluate(goal, x, best)
+            if best.value <= stop_at or not np.isfinite(values).any():
+                return
+            worst = np.array([group[np.argmax(t[i, group])] for i, group in enumerate(groups)])
+            v = np.zeros_like(t)
+            v[rows, worst] = 1.0
+            direction = np.sign(gradients(goal.network, x, v))
+            x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
+
+
+def attack(goal: Goal, region: Interval, best: Best, rng: np.random.Generator, samples: int = 512) -> None:
+    """Sample the region, then descend from the best samples of each group.
+
+    Parameters
+    ----------
+    goal : Goal
+    region : Interval, ends of shape (n_inputs,)
+    best : Best
+        Updated in place; ends early once its value is <= 0.
+    rng : numpy.random.Generator
+    samples : int
+    """
+    middle, half = 0.5 * region.lower + 0.5 * region.upper, 0.5 * region.upper - 0.5 * region.lower
+    inside = middle + half * rng.uniform(-1, 1, (samples, middle.size))
+    points = np.vstack([middle, np.clip(inside, region.lower, region.upper)])
+    corners = rng.random((samples // 4, middle.size)) < 0.5
+    points = np.vstack([points, np.where(corners, region.lower, region.upper)])
+    values = evaluate(goal, points, best)
+    if best.value <= 0 or not np.isfinite(values).all():
+        return
+    each = max(1, 64 // len(goal.groups))
+    chosen = np.argsort(values, axis=0)[:each].T  # (groups, each)
+    projected_gradient(goal, region, points[chosen.T.ravel()], best)

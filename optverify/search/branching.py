@@ -1,0 +1,186 @@
+"""Where to split: the strategy of the search, behind one small protocol.
+
+Nothing here can make an answer wrong; it decides how soon there is one. ``docs/search.md`` has the measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from optverify.bounds.crown import relu_slopes
+from optverify.interval import Array, Interval, times
+from optverify.network import Affine
+from optverify.preactivation import Bounds
+from optverify.safe.multipliers import Frame, LinearBounds
+
+
+@dataclass(frozen=True)
+class InputSplit:
+    """Cut input `index` at `at`: x <= at, x >= at."""
+
+    index: int
+    at: float
+
+
+@dataclass(frozen=True)
+class NeuronSplit:
+    """Cut the pre-activation of neuron `index` of Relu `relu` at 0: z <= 0, z >= 0."""
+
+    relu: int
+    index: int
+
+
+Split = InputSplit | NeuronSplit
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """A batch of open nodes as the strategy sees it.
+
+    Parameters
+    ----------
+    frame : Frame
+    bounds : Bounds, (B, n_k) each
+    rows : LinearBounds
+        Of the goal's rows.
+    wanted : (B, rows) float64
+        Weight of each row in what is left to prove; 0 for rows of closed groups.
+    """
+
+    frame: Frame
+    bounds: Bounds
+    rows: LinearBounds
+    wanted: Array
+
+
+class Branching(Protocol):
+    """A strategy."""
+
+    def wants_program(self, unstable: int, depth: int) -> bool:
+        """Whether a node with this many unstable neurons should be given to the linear program."""
+
+    def choose(self, nodes: Nodes) -> list[Split | None]:
+        """Return a split for each node, None where nothing is left to split."""
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Inputs first where there are few of them, neurons where there are many or few are left unstable.
+
+    Parameters
+    ----------
+    few_inputs : int
+        Networks with at most this many inputs are split on inputs.
+    few_neurons : int
+        Nodes with at most this many unstable neurons go to the linear program and are split on neurons.
+    smear_share : float
+        Weight of the interval gradient beside the linear bound's coefficients in the choice of an input: the
+        coefficients alone stall where they vanish, a larger share costs several times the nodes.
+    """
+
+    few_inputs: int = 12
+    few_neurons: int = 12
+    smear_share: float = 1e-3
+
+    def wants_program(self, unstable: int, depth: int) -> bool:
+        """Whether a node should be given to the linear program: few unstable neurons, or no other hope."""
+        return unstable <= self.few_neurons
+
+    def choose(self, nodes: Nodes) -> list[Split | None]:
+        """Return a split for each node."""
+        network = nodes.frame.network
+        unstable = nodes.bounds.unstable(network)
+        count = sum((u.sum(axis=-1) for u in unstable), np.zeros(len(nodes.wanted), int))
+        neurons = neuron_scores(nodes, unstable)
+        inputs = input_scores(nodes, self.smear_share)
+        splits: list[Split | None] = []
+        for b in range(len(count)):
+            by_input = network.n_inputs <= self.few_inputs and count[b] > self.few_neurons
+            if not by_input and count[b]:
+                k = max(range(len(neurons)), key=lambda k: neurons[k][b].max())
+                splits.append(NeuronSplit(k, int(neurons[k][b].argmax())))
+            else:
+                splits.append(_middle(nodes.frame.region, inputs, b))
+        return splits
+
+
+def _middle(region: Interval, scores: Array, b: int) -> InputSplit | None:
+    """Cut the best input in the middle; None if no input can be cut any more."""
+    for index in np.argsort(-scores[b]).tolist():
+        low, high = region.lower[b, index], region.upper[b, index]
+        at = float(0.5 * low + 0.5 * high)
+        if low < at < high:
+            return InputSplit(index, at)
+    return None
+
+
+def input_scores(nodes: Nodes, smear_share: float) -> Array:
+    """Rate each input by how much the open rows' linear bounds and gradients vary along it, (B, n_inputs)."""
+    with np.errstate(all="ignore"):
+        weight = nodes.wanted / np.maximum(nodes.wanted.sum(axis=1, keepdims=True), 1e-300)
+        width = nodes.frame.region.upper - nodes.frame.region.lower
+        slope = np.einsum("br,brn->bn", weight, np.abs(nodes.rows.coefficients))
+        smear = np.einsum("br,brn->bn", weight, gradient_magnitude(nodes.frame, nodes.bounds))
+        return np.nan_to_num((slope + smear_share * smear) * width, nan=0.0, posinf=1e300)
+
+
+def gradient_magnitude(frame: Frame, bounds: Bounds) -> Array:
+    """Bound |d row / d input| over each region by interval arithmetic (not rounded outward), (B, rows, n_inputs)."""
+    network = frame.network
+    size = network.n_outputs
+    low = high = np.eye(size)[None]
+    k = len(bounds.layers)
+    for layer in reversed(network.layers):
+        if isinstance(layer, Affine):
+            positive, negative = parts(layer)
+            low, high = (
+                times(low, positive.T) + times(high, negative.T),
+                times(high, positive.T) + times(low, negative.T),
+            )
+        else:
+            k -= 1
+            z = bounds.layers[k]
+            off = (layer.mask & (z.upper <= 0))[:, None, :]
+            on = (~layer.mask | (z.lower >= 0))[:, None, :]
+            low = np.where(on, low, np.where(off, 0.0, np.minimum(low, 0.0)))
+            high = np.where(on, high, np.where(off, 0.0, np.maximum(high, 0.0)))
+    return np.maximum(np.abs(low), np.abs(high))
+
+
+def parts(layer: Affine) -> tuple[Array, Array]:
+    """Return the positive and the negative part of W."""
+    if layer.is_sparse:
+        return layer.csr.maximum(0.0), layer.csr.minimum(0.0)
+    return np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
+
+
+def neuron_scores(nodes: Nodes, unstable: tuple[Array, ...]) -> list[Array]:
+    """Rate each unstable neuron by what its relaxation costs the open rows, one (B, n_k) array per Relu.
+
+    Notes
+    -----
+    The intercept -l u / (u - l) of the chord times the size of the coefficient that meets it (Bunel et al.,
+    JMLR 21, 2020, section 5.2), plus half of it for coefficients of the other sign; -1 where stable.
+    """
+    network = nodes.frame.network
+    v = nodes.wanted[:, None, :] / np.maximum(nodes.wanted.sum(axis=1)[:, None, None], 1e-300)
+    scores: list[Array] = []
+    k = len(unstable)
+    with np.errstate(all="ignore"):
+        for layer in reversed(network.layers):
+            if isinstance(layer, Affine):
+                v = times(v, layer.weight.T)
+                continue
+            k -= 1
+            z = nodes.bounds.layers[k]
+            below, above = relu_slopes(z)
+            chord = np.where(unstable[k], -z.lower * above, 0.0)
+            worth = (np.maximum(-v, 0.0) + 0.5 * np.maximum(v, 0.0))[:, 0, :] * chord
+            scores.append(np.where(unstable[k], np.nan_to_num(worth, nan=0.0, posinf=1e300), -1.0))
+            g = np.maximum(v, 0.0) * below[:, None, :] + np.minimum(v, 0.0) * above[:, None, :]
+            v = np.where(layer.mask, g, v)
+    return scores[::-1]
+

@@ -1,0 +1,417 @@
+"""Branch and bound: a tree of boxes and neuron signs, many open nodes bounded at once.
+
+A node is a box, the pre-activation bounds that hold on it (cut at 0 by the neuron splits on its path) and
+the groups of rows that are still open. It is closed when a rigorous bound shows that every point of it has,
+for each group, max over the group's rows > threshold. Children cover their parent, so a tree without open
+nodes is a proof. Bounds come from :mod:`optverify.bounds.crown`, conjunctions from a weighted mean of rows,
+and hard nodes from the linear program's duals; all of them pass through :mod:`optverify.safe.multipliers`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optverify.bounds.crown import MAX_ENTRIES, crown, output_bounds
+from optverify.interval import Array, Interval
+from optverify.preactivation import Bounds
+from optverify.query import Goal
+from optverify.safe.multipliers import Frame, LinearBounds, combine
+from optverify.search import attack
+from optverify.search.branching import Branching, Hybrid, InputSplit, Nodes, Split
+from optverify.search.leaf import program_bound
+
+
+class Stop(Enum):
+    """Why the search ended."""
+
+    CLOSED = "every node closed"
+    FOUND = "the target was reached"
+    TIME = "time limit"
+    INTERRUPTED = "interrupted"
+    STUCK = "nothing left to split in some node: its bound and the value of its best point agree to rounding"
+
+
+class Target(Protocol):
+    """What the search is for."""
+
+    threshold: float
+    """Nodes whose rigorous lower bound is above this are closed. May fall during the search."""
+
+    def offer(self, value: float, point: Array) -> bool:
+        """Consider a point of the region with this (floating) value; return True to end the search."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A line of the search's diary.
+
+    Parameters
+    ----------
+    nodes : int
+        Bounded so far.
+    open : int
+        Waiting.
+    lower : float
+        Proved so far: no point of the region has a smaller value.
+    upper : float
+        Least value seen at a point (floating, a claim).
+    closed : float
+        Share of the tree that is closed, 0 to 1, each split halving its node's share.
+    seconds : float
+    """
+
+    nodes: int
+    open: int
+    lower: float
+    upper: float
+    closed: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """How a search ended.
+
+    Parameters
+    ----------
+    stop : Stop
+    progress : Progress
+        Its last line; `lower` is rigorous.
+    best : Best
+        The most promising point.
+    claim : float
+        What the linear program (or MILP) at the root claimed; NaN if none was solved.
+    programs : int
+        Linear programs solved.
+    """
+
+    stop: Stop
+    progress: Progress
+    best: attack.Best
+    claim: float
+    programs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """An open node."""
+
+    lower: Array
+    upper: Array
+    layers: tuple[Interval, ...]
+    groups: tuple[int, ...]
+    value: float
+    depth: int
+
+    @property
+    def share(self) -> float:
+        """Its part of the tree."""
+        return 2.0**-self.depth
+
+
+@dataclass
+class Step:
+    """What one batch did. Kept apart until it is complete, so that an interrupt loses a batch and no more."""
+
+    children: list[Node] = field(default_factory=list)
+    closed_lower: float = np.inf
+    closed_share: float = 0.0
+    stuck: bool = False
+    found: bool = False
+
+    def close(self, lower: float, share: float) -> None:
+        """Record a proved bound that closes something, and the share of the tree that it closes."""
+        self.closed_lower = min(self.closed_lower, lower)
+        self.closed_share += share
+
+
+@dataclass
+class Search:
+    """One run of branch and bound over a goal.
+
+    Parameters
+    ----------
+    goal : Goal
+    target : Target
+    strategy : Branching
+    best_first : bool
+        Take the node with the least bound first (to raise the lower bound) instead of the deepest (least
+        memory).
+    batch : int
+        Most nodes bounded at once.
+    report : callable, optional
+        Called with :class:`Progress` after each batch.
+    solver : str or None
+        For the linear programs; None uses none.
+    seed : int
+    """
+
+    goal: Goal
+    target: Target
+    strategy: Branching = field(default_factory=Hybrid)
+    best_first: bool = False
+    batch: int = 256
+    report: Callable[[Progress], None] | None = None
+    solver: str | None = "highs"
+    seed: int = 0
+
+    best: attack.Best = field(default_factory=attack.Best, init=False)
+    _open: list[Node] = field(default_factory=list, init=False)
+    _closed_lower: float = field(default=np.inf, init=False)
+    _closed_share: float = field(default=0.0, init=False)
+    _stuck: bool = field(default=False, init=False)
+    _nodes: int = field(default=0, init=False)
+    _programs: int = field(default=0, init=False)
+    _claim: float = field(default=np.nan, init=False)
+
+    def run(self, time_limit: float | None = None) -> Outcome:
+        """Search until the tree is closed, the target ends it, or time runs out.
+
+        Ctrl-C ends it too and leaves what was proved.
+
+        Parameters
+        ----------
+        time_limit : float, seconds, optional
+        """
+        self._started = time.monotonic()
+        deadline = np.inf if time_limit is None else self._started + time_limit
+        region = self.goal.region.outward
+        self._open = [Node(region.lower, region.upper, (), tuple(range(len(self.goal.groups))), -np.inf, 0)]
+        taken: list[Node] = []
+        try:
+            rng = np.random.default_rng(self.seed)
+            attack.attack(self.goal, region, self.best, rng)
+            stop = Stop.FOUND if self._offer() else None
+            while self._open and stop is None:
+                if time.monotonic() > deadline:
+                    stop = Stop.TIME
+                    break
+                taken = self._take()
+                step = self._expand(taken, deadline)
+                self._open += step.children
+                taken = []
+                self._closed_lower = min(self._closed_lower, step.closed_lower)
+                self._closed_share += step.closed_share
+                self._stuck |= step.stuck
+                if step.found:
+                    stop = Stop.FOUND
+                if self.report is not None:
+                    self.report(self.progress())
+        except KeyboardInterrupt:
+            self._open += taken  # not expanded: they are still open
+            stop = Stop.INTERRUPTED
+        if stop is None:
+            stop = Stop.STUCK if self._stuck else Stop.CLOSED
+        return Outcome(stop, self.progress(), self.best, self._claim, self._programs)
+
+    def progress(self) -> Progress:
+        """Return the state of the search."""
+        lower = min([self._closed_lower, *(node.value for node in self._open)])
+        return Progress(
+            self._nodes,
+            len(self._open),
+            float(lower),
+            self.best.value,
+            self._closed_share,
+            time.monotonic() - self._started,
+        )
+
+    def _take(self) -> list[Node]:
+        """Remove the next batch from the open nodes."""
+        network = self.goal.network
+        size = max(1, min(self.batch, MAX_ENTRIES // (2 * max(network.sizes) ** 2), self._nodes + 1))
+        if self.best_first:
+            self._open.sort(key=lambda node: -node.value)
+        taken, self._open = self._open[-size:], self._open[:-size]
+        return taken
+
+    def _expand(self, taken: list[Node], deadline: float) -> Step:
+        """Bound a batch of nodes; close, split or keep each of them."""
+        step, threshold = Step(), self.target.threshold
+        region = Interval(np.stack([n.lower for n in taken]), np.stack([n.upper for n in taken]))
+        bounds, frame = crown(self.goal.network, region, _stack([n.layers for n in taken]))
+        rows = output_bounds(frame)
+        self._nodes += len(taken)
+        values, wanted = self._group_bounds(taken, region, rows, bounds.empty)
+        kept: list[int] = []
+        still_open: list[Node] = []
+        for b, node in enumerate(taken):
+            value = {g: max(node.value, float(values[b, g])) for g in node.groups}
+            groups = tuple(g for g in node.groups if not value[g] > threshold)
+            step.close(min((value[g] for g in node.groups if g not in groups), default=np.inf), 0.0 if groups else node.share)
+            if groups:
+                kept.append(b)
+                layers = tuple(Interval(z.lower[b], z.upper[b]) for z in bounds.layers)
+                still_open.append(replace(node, layers=layers, groups=groups, value=min(value[g] for g in groups)))
+        if kept:
+            some = Nodes(frame.take(kept), bounds.take(kept), rows.take(kept), wanted[kept])
+            step.found = self._try_points(some)
+            if step.found:
+                step.children = still_open
+            else:
+                self._branch(still_open, some, deadline, step)
+        return step
+
+    def _group_bounds(
+        self, taken: list[Node], region: Interval, rows: LinearBounds, empty: NDArray[np.bool_]
+    ) -> tuple[Array, Array]:
+        """Bound max over each open group's rows from below; also say which rows matter for what stays open."""
+        shape = (len(taken), len(self.goal.groups))
+        values, wanted = np.full(shape, np.inf), np.zeros(rows.value.shape)
+        is_open = np.zeros(shape, bool)
+        for b, node in enumerate(taken):
+            is_open[b, list(node.groups)] = True
+        for g, members in enumerate(self.goal.groups):
+            here = np.flatnonzero(is_open[:, g])
+            index = np.ix_(here, np.array(members))
+            value = rows.value[index].max(axis=1)
+            if len(members) > 1:
+                hard = here[~(value > self.target.threshold)]
+                part = rows.take(np.ix_(hard, np.array(members)))
+                box = Interval(region.lower[hard], region.upper[hard])
+                mean = combine(part, mixing_weights(part, box), box)
+                value[np.isin(here, hard)] = np.maximum(value[np.isin(here, hard)], mean)
+            values[here, g] = value
+            stay = here[~(value > self.target.threshold)]
+            wanted[np.ix_(stay, np.array(members))] += 1.0
+        values[empty] = np.inf
+        return values, wanted
+
+    def _try_points(self, nodes: Nodes) -> bool:
+        """Try the middle of each open node and the corner where its worst row's linear bound is least."""
+        low, high = nodes.frame.region.lower, nodes.frame.region.upper
+        worst = np.where(nodes.wanted > 0, nodes.rows.value, np.inf).argmin(axis=1)
+        slope = nodes.rows.coefficients[np.arange(len(worst)), worst]
+        corner = np.where(slope > 0, low, high)
+        middle = 0.5 * low + 0.5 * high
+        attack.evaluate(self.goal, np.vstack([middle, corner]), self.best)
+        return self._offer()
+
+    def _offer(self) -> bool:
+        """Let the target decide about the best point."""
+        point = self.best.point
+        return point is not None and self.target.offer(self.best.value, point)
+
+    def _branch(self, still_open: list[Node], some: Nodes, deadline: float, step: Step) -> None:
+        """Give hard nodes to the linear program and split what stays open."""
+        unstable = some.bounds.unstable(self.goal.network)
+        count = sum((u.sum(axis=-1) for u in unstable), np.zeros(len(still_open), int))
+        for b, (node, split) in enumerate(zip(still_open, self.strategy.choose(some), strict=True)):
+            if step.found or time.monotonic() > deadline:
+                step.children.append(node)  # unsplit: it stays open
+                continue
+            if self.solver is not None and self.strategy.wants_program(int(count[b]), node.depth):
+                leaf = self._leaf(node, deadline, step)
+                if not leaf.node.groups:
+                    step.close(np.inf, node.share)
+                    continue
+                node, split = leaf.node, leaf.split or split
+            if split is None:
+                step.stuck = True
+                step.close(node.value, 0.0)
+                continue
+            step.children += divide(node, split)
+
+    def _leaf(self, node: Node, deadline: float, step: Step) -> Tried:
+        """Close groups of a node by the linear program; return what stays open and a better split."""
+        assert self.solver is not None
+        still: dict[int, float] = {}
+        split: Split | None = None
+        for g in node.groups:
+            left = deadline - time.monotonic()
+            leaf = program_bound(self.goal, node.lower, node.upper, Bounds(node.layers), g, self.solver, left)
+            self._programs += 1
+            if node.depth == 0:
+                self._claim = leaf.claim if np.isnan(self._claim) else min(self._claim, leaf.claim)
+            value = max(leaf.lower, node.value)
+            if value > self.target.threshold:
+                step.close(value, 0.0)
+                continue
+            still[g] = value
+            split = leaf.split or split
+            if leaf.point is not None:
+                attack.evaluate(self.goal, leaf.point[None], self.best)
+                step.found = step.found or self._offer()
+        return Tried(replace(node, groups=tuple(still), value=min(still.values(), default=node.value)), split)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the linear programs left of a node."""
+
+    node: Node
+    split: Split | None
+
+
+def divide(node: Node, split: Split) -> list[Node]:
+    """Return the two children, which cover the node."""
+    if isinstance(split, InputSplit):
+        upper, lower = node.upper.copy(), node.lower.copy()
+        upper[split.index] = lower[split.index] = split.at
+        return [replace(node, upper=upper, depth=node.depth + 1), replace(node, lower=lower, depth=node.depth + 1)]
+    children = []
+    for active in (False, True):
+        z = node.layers[split.relu]
+        low, high = z.lower.copy(), z.upper.copy()
+        if active:
+            low[split.index] = max(low[split.index], 0.0)
+        else:
+            high[split.index] = min(high[split.index], 0.0)
+        layers = (*node.layers[: split.relu], Interval(low, high), *node.layers[split.relu + 1 :])
+        children.append(replace(node, layers=layers, depth=node.depth + 1))
+    return children
+
+
+def mixing_weights(rows: LinearBounds, region: Interval, steps: int = 25) -> Array:
+    """Look for mu >= 0 that makes the least of mu . (coefficients x + constant) over the box large.
+
+    Parameters
+    ----------
+    rows : LinearBounds
+    region : Interval, ends of shape (B, n)
+    steps : int
+
+    Returns
+    -------
+    (B, r) float64
+        Best weights found, each row summing to about 1. Advice only.
+
+    Notes
+    -----
+    The box minimum of a mean is concave in mu; exponentiated subgradient steps (Beck and Teboulle, Oper.
+    Res. Lett. 31, 2003) with the best iterate kept.
+    """
+    with np.errstate(all="ignore"):
+        centre = 0.5 * region.lower + 0.5 * region.upper
+        radius = 0.5 * region.upper - 0.5 * region.lower
+        count = rows.value.shape[1]
+        middle = np.einsum("brn,bn->br", rows.coefficients, centre) + rows.constant
+        mu = np.full(middle.shape, 1.0 / count)
+        best, best_value = mu, np.full(len(mu), -np.inf)
+        for step in range(steps):
+            slope = np.einsum("br,brn->bn", mu, rows.coefficients)
+            value = (mu * middle).sum(axis=1) - (np.abs(slope) * radius).sum(axis=1)
+            better = value > best_value
+            best_value = np.where(better, value, best_value)
+            best = np.where(better[:, None], mu, best)
+            gradient = middle - np.einsum("brn,bn->br", rows.coefficients, np.sign(slope) * radius)
+            spread = gradient - gradient.mean(axis=1, keepdims=True)
+            scale = np.maximum(np.abs(spread).max(axis=1, keepdims=True), 1e-300)
+            mu = mu * np.exp(1.5 * spread / scale / np.sqrt(step + 1))
+            mu = mu / mu.sum(axis=1, keepdims=True)
+        return best
+
+
+def _stack(layers: list[tuple[Interval, ...]]) -> Bounds | None:
+    if not layers[0]:
+        return None
+    return Bounds(
+        tuple(Interval(np.stack([z.lower for z in ks]), np.stack([z.upper for z in ks])) for ks in zip(*layers, strict=True))
+    )
