@@ -1,0 +1,41 @@
+"""Neural-network verification in which every number is a theorem or is labelled a claim.
+
+>>> from optverify import Box, Network, Query, outputs, verify
+>>> net = Network.from_arrays([([[1.0, -1.0]], [0.0]), ([[2.0]], [1.0])])  # 2 relu(x0 - x1) + 1
+>>> y = outputs(1)
+>>> answer = verify(net, Query.always(Box([0, 0], [1, 1]), y[0] <= 3, n_outputs=1))
+>>> answer.verdict.value
+'verified'
+"""
+
+from optverify.errors import OptverifyError
+from optverify.expressions import Linear, inputs, outputs
+from optverify.io import load, load_property
+from optverify.network import Affine, Network, Relu
+from optverify.query import Box, Case, Query
+from optverify.results import BoundResult, Verdict, Verification
+from optverify.verify import bound, verify
+from optverify.witness import Witness
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Affine",
+    "BoundResult",
+    "Box",
+    "Case",
+    "Linear",
+    "Network",
+    "OptverifyError",
+    "Query",
+    "Relu",
+    "Verdict",
+    "Verification",
+    "Witness",
+    "bound",
+    "inputs",
+    "load",
+    "load_property",
+    "outputs",
+    "verify",
+]

@@ -36,17 +36,17 @@ def rational(value: Number) -> Fraction:
     Raises
     ------
     InputError
-        It is NaN, infinite or not a number; or its decimal exponent is beyond 10,000 (a number that no
-        network needs and whose digits would fill the memory).
+        It is NaN, infinite or not a number; or its decimal exponent is beyond 4,000 (a number that no
+        network needs and that Python does not print).
     """
     try:
-        if isinstance(value, str | Decimal) and abs((number := Decimal(value)).adjusted()) > 10_000 and number:
-            raise InputError(f"{value}: the exponent is out of range")
+        if isinstance(value, str | Decimal) and abs(Decimal(value).adjusted()) > 4_000:
+            raise OverflowError
         if isinstance(value, np.floating | np.integer):
             value = value.item()
         return Fraction(value)
-    except (ValueError, OverflowError, ArithmeticError, TypeError):
-        raise InputError(f"{value!r} is not a finite number") from None
+    except (ValueError, ArithmeticError, TypeError):
+        raise InputError(f"{value!r} is not a finite number (of a size that can be printed)") from None
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Condition:
 
     def __bool__(self) -> NoReturn:
         raise InputError(
-            "a condition has no truth value: join conditions with & and | instead of 'and', 'or' or a chained comparison"
+            "a condition has no truth value: join conditions with & and |, not with 'and', 'or' or a chained comparison"
         )
 
     def count_cases(self) -> int:
@@ -224,6 +224,8 @@ class And(Condition):
         return prod(part.count_cases() for part in self.parts)
 
     def _expand(self) -> Iterator[tuple[Atom, ...]]:
+        if not self.count_cases():
+            return  # one empty factor empties the product; do not multiply out the others first
         conjunctions: list[tuple[Atom, ...]] = [()]
         for part in self.parts:
             expanded = list(part._expand())

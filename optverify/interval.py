@@ -133,7 +133,7 @@ class Interval:
             np.where(mask, np.maximum(self.upper, 0.0), self.upper),
         )
 
-    def widen(self, error: ArrayLike) -> Interval:
+    def widen(self, error: Array | float) -> Interval:
         """Return the interval with both ends moved outward by `error` >= 0, rounded outward."""
         with np.errstate(over="ignore", invalid="ignore"):
             return Interval.hull(down(self.lower - error), up(self.upper + error))

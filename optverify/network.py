@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from math import lcm
 from operator import mul
 from typing import Any
@@ -26,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Array, times
+from optverify.report import html, text
 
 Rational = Fraction | int
 
@@ -66,13 +68,13 @@ class Affine:
 
     weight: Any
     bias: Array
-    roundings: NDArray[np.int64] = None  # type: ignore[assignment]
-    slack: Array = None  # type: ignore[assignment]
+    roundings: Any = None
+    slack: Any = None
 
     def __post_init__(self) -> None:
         weight = self.weight
         if sp.issparse(weight):
-            weight = sp.csr_array(weight, dtype=np.float64, copy=True)
+            weight = sp.csr_array(weight, dtype=np.float64, copy=True)  # type: ignore[call-overload]
             weight.sum_duplicates()
             weight.eliminate_zeros()
             entries = weight.data
@@ -129,6 +131,7 @@ class Affine:
         return _ExactRows.of(self)
 
     def __call__(self, u: Array) -> Array:
+        """Apply the step in float64 to rows of values."""
         return times(u, self.weight) + self.bias
 
 
@@ -152,6 +155,7 @@ class Relu:
         return self.mask.size, self.mask.size
 
     def __call__(self, z: Array) -> Array:
+        """Rectify rows of values."""
         return np.where(self.mask, np.maximum(z, 0.0), z)
 
 
@@ -176,7 +180,7 @@ class _ExactRows:
         slacks, slack_shift = _dyadic(layer.slack.tolist())
         ends = csr.indptr.tolist()
         columns = csr.indices.tolist()
-        spans = list(zip(ends[:-1], ends[1:], strict=True))
+        spans = list(pairwise(ends))
         return cls(
             tuple(tuple(columns[i:j]) for i, j in spans),
             tuple(tuple(entries[i:j]) for i, j in spans),
@@ -205,6 +209,8 @@ class Network:
     input_shape : tuple of int, optional
         Shape of one input as the original file has it; arrays of this shape are flattened in C order.
     name : str, optional
+    source : str, optional
+        File that it was read from, for replaying a witness in the original runtime.
 
     Raises
     ------
@@ -223,6 +229,7 @@ class Network:
     layers: tuple[Layer, ...]
     input_shape: tuple[int, ...] = ()
     name: str = ""
+    source: str = ""
     _sizes: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -300,7 +307,9 @@ class Network:
         rank = len(self.input_shape)
         if a.shape[-1:] != (self.n_inputs,):
             if a.ndim < rank or a.shape[a.ndim - rank :] != self.input_shape:
-                raise ShapeError(f"input has shape {a.shape}; expected (..., {self.n_inputs}) or (..., *{self.input_shape})")
+                raise ShapeError(
+                    f"input has shape {a.shape}; expected (..., {self.n_inputs}) or (..., *{self.input_shape})"
+                )
             a = a.reshape(*a.shape[: a.ndim - rank], self.n_inputs)
         for layer in self.layers:
             a = layer(a)
@@ -347,7 +356,7 @@ class Network:
 
     def then(self, *layers: Layer) -> Network:
         """Return this network followed by further layers."""
-        return Network((*self.layers, *layers), self.input_shape, self.name)
+        return Network((*self.layers, *layers), self.input_shape, self.name, self.source)
 
     def carrying_input(self) -> Network:
         """Return the network whose outputs are this one's outputs followed by its inputs.
@@ -371,7 +380,7 @@ class Network:
                         np.concatenate([layer.slack, zero]),
                     )
                 )
-        return Network(tuple(layers), self.input_shape, self.name)
+        return Network(tuple(layers), self.input_shape, self.name, self.source)
 
     @cached_property
     def digest(self) -> str:
@@ -407,10 +416,27 @@ class Network:
             f"{self.n_outputs} outputs>"
         )
 
-    def _repr_html_(self) -> str:
-        from optverify.report.html import network_html
+    def describe(self) -> str:
+        """Return a few lines of text about the network."""
+        return text.card(f"Network {self.name}".strip(), self._rows())
 
-        return network_html(self)
+    def _repr_html_(self) -> str:
+        return html.card(f"Network {self.name}".strip(), self._rows())
+
+    def _rows(self) -> dict[str, str]:
+        layers = " -> ".join(
+            f"ReLU({int(layer.mask.sum())})"
+            if isinstance(layer, Relu)
+            else f"Affine({layer.shape[1]}, {layer.shape[0]})"
+            for layer in self.layers
+        )
+        return {
+            "inputs": f"{self.n_inputs}, shape {self.input_shape}",
+            "layers": layers,
+            "neurons": str(self.n_neurons),
+            "outputs": str(self.n_outputs),
+            "SHA-256": self.digest,
+        }
 
 
 def _enclose_affine(layer: Affine, low: list[int], high: list[int], scale: int) -> tuple[list[int], list[int], int]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
-from optverify.interval import Array, Interval, nearest, round_down, round_up
+from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.network import Affine, Network
 
 MIN_NORMAL = 2.0**-1022
@@ -44,7 +44,9 @@ class Box:
     def __post_init__(self) -> None:
         lower, upper = (tuple(rational(v) for v in _flat(ends)) for ends in (self.lower, self.upper))
         if len(lower) != len(upper) or not lower:
-            raise ShapeError(f"a box needs as many lower as upper bounds and at least one; got {len(lower)}, {len(upper)}")
+            raise ShapeError(
+                f"a box needs as many lower as upper bounds and at least one; got {len(lower)}, {len(upper)}"
+            )
         for i, (a, b) in enumerate(zip(lower, upper, strict=True)):
             if a > b:
                 raise InputError(f"reversed bounds of input {i}: lower {nearest(a):.17g} > upper {nearest(b):.17g}")
@@ -54,9 +56,7 @@ class Box:
         object.__setattr__(self, "upper", upper)
 
     @classmethod
-    def around(
-        cls, x: ArrayLike, eps: Number | Sequence[Number], clip: tuple[Number, Number] | None = (0, 1)
-    ) -> Box:
+    def around(cls, x: ArrayLike, eps: Number | Sequence[Number], clip: tuple[Number, Number] | None = (0, 1)) -> Box:
         """Return the l-inf ball of radius `eps` about `x`, cut by `clip`.
 
         Parameters
@@ -85,7 +85,9 @@ class Box:
             low, high = rational(clip[0]), rational(clip[1])
             outside = [i for i, c in enumerate(centre) if not low <= c <= high]
             if outside:
-                raise InputError(f"input {outside[0]} of x lies outside clip = ({clip[0]}, {clip[1]}); pass clip=None not to cut")
+                raise InputError(
+                    f"input {outside[0]} of x lies outside clip = ({clip[0]}, {clip[1]}); pass clip=None not to cut"
+                )
             lower, upper = [max(v, low) for v in lower], [min(v, high) for v in upper]
         return cls(tuple(lower), tuple(upper))
 
@@ -97,9 +99,7 @@ class Box:
     @cached_property
     def outward(self) -> Interval:
         """The smallest box of float64 numbers around this one, ends of shape (n,)."""
-        return Interval(
-            np.array([round_down(v) for v in self.lower]), np.array([round_up(v) for v in self.upper])
-        )
+        return Interval(np.array([round_down(v) for v in self.lower]), np.array([round_up(v) for v in self.upper]))
 
     def contains(self, x: Sequence[Fraction]) -> bool:
         """Tell exactly whether a point lies in the box."""
@@ -115,7 +115,11 @@ def _flat(values: object) -> list[Number]:
         return [values]
     if isinstance(values, list | tuple) and values and not isinstance(values[0], list | tuple | np.ndarray):
         return list(values)
-    return list(np.asarray(values).ravel().tolist())
+    try:
+        # As objects: a nested list of ints and floats must not become floats.
+        return list(np.asarray(values, dtype=object).ravel().tolist())
+    except ValueError:
+        raise ShapeError("nested lists must be rectangular") from None
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,8 @@ class Query:
         cls, region: Box, output: int, n_outputs: int, lower: Number | None = None, upper: Number | None = None
     ) -> Query:
         """Ask whether an output stays within ``lower <= y <= upper`` on the region."""
+        if not 0 <= output < n_outputs:
+            raise InputError(f"output {output} is out of range: the network has {n_outputs} of them")
         y = outputs(n_outputs)[output]
         unsafe = [y < lower] if lower is not None else []
         unsafe += [y > upper] if upper is not None else []
@@ -212,7 +218,11 @@ class Query:
 
     @classmethod
     def from_rows(
-        cls, region: Box, C: ArrayLike, d: ArrayLike, D: ArrayLike | None = None  # noqa: N803
+        cls,
+        region: Box,
+        C: ArrayLike,
+        d: ArrayLike,
+        D: ArrayLike | None = None,
     ) -> Query:
         """Ask whether ``{(x, y) : C y + D x + d <= 0, all rows}`` is unreachable.
 
@@ -239,9 +249,11 @@ class Query:
         """SHA-256 of the cases in a canonical text."""
         sha = hashlib.sha256(f"optverify query 1\n{self.n_inputs} {self.n_outputs}\n".encode())
         for case in self.cases:
-            sha.update(f"case {case.region.lower} {case.region.upper}\n".encode())
+            ends = (*case.region.lower, *case.region.upper)
+            sha.update(f"case {' '.join(map(_hexadecimal, ends))}\n".encode())
             for atom in case.unsafe:
-                sha.update(f"{sorted(atom.linear.terms.items())} {atom.linear.constant} {atom.strict}\n".encode())
+                terms = [f"{kind}{i} {_hexadecimal(c)}" for (kind, i), c in sorted(atom.linear.terms.items())]
+                sha.update(f"{' '.join(terms)} + {_hexadecimal(atom.linear.constant)} {atom.strict}\n".encode())
         return sha.hexdigest()
 
     def violated_by(self, x: Sequence[Fraction], y: Sequence[tuple[Fraction, Fraction]]) -> int | None:
@@ -278,6 +290,11 @@ class Query:
         for position, case in enumerate(self.cases):
             by_region.setdefault(case.region, []).append(position)
         return tuple(Goal.pose(network, self, region, members) for region, members in by_region.items())
+
+
+def _hexadecimal(value: Fraction) -> str:
+    """Write a rational; unlike decimal, this has no limit on its length."""
+    return f"{value.numerator:x}/{value.denominator:x}"
 
 
 def _surely(atom: Atom, x: Sequence[Fraction], y: Sequence[tuple[Fraction, Fraction]]) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-from optverify.expressions import Number
+from optverify.errors import OptverifyError
+from optverify.expressions import Number, rational
 from optverify.interval import nearest
+from optverify.io.runtime import run_onnx
 from optverify.network import Network
 from optverify.query import Query
 
@@ -33,6 +36,16 @@ class Witness:
     def violates(self) -> bool:
         """Whether the point is proved to violate the property."""
         return self.case is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the point as JSON-ready values: exact fractions as text, and floats for reading."""
+        return {
+            "x": [str(v) for v in self.x],
+            "y": [str(a) if a == b else [str(a), str(b)] for a, b in self.y],
+            "x_float": self.x_float(),
+            "y_float": self.y_float(),
+            "case": self.case,
+        }
 
     def x_float(self) -> list[float]:
         """Return the point rounded to float64."""
@@ -69,6 +82,58 @@ def examine(network: Network, query: Query, point: Iterable[Number]) -> Witness:
             return witness
         first = first or witness
     if first is None:
-        x = [Fraction(v) for v in given]
+        x = [rational(v) for v in given]
         return Witness(tuple(x), tuple(network.enclose(x)), None)
     return first
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a deployed runtime computes at (the float32 rounding of) a witness.
+
+    Parameters
+    ----------
+    runtime : str
+        Name and version.
+    x, y : tuple of float
+        The input given and the output computed.
+    violates : bool
+        Whether the computed output, taken at face value, violates the property at that input.
+    """
+
+    runtime: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    violates: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"runtime": self.runtime, "x": list(self.x), "y": list(self.y), "violates": self.violates}
+
+    def __str__(self) -> str:
+        verdict = "violates the property too" if self.violates else "does not violate the property"
+        return f"{verdict}: y = {', '.join(f'{v:.9g}' for v in self.y)}"
+
+
+def replay(network: Network, query: Query, witness: Witness) -> tuple[Replay, ...]:
+    """Run a witness through the runtimes that can load the network's file.
+
+    Returns
+    -------
+    tuple of Replay
+        Empty where the network was not read from ONNX, or onnxruntime is not installed or refuses the file:
+        a replay informs, the exact evaluation decides.
+    """
+    if not network.source.endswith(".onnx"):
+        return ()
+    try:
+        answer = run_onnx(network.source, witness.x_float())
+    except OptverifyError:
+        return ()
+    x, y = answer.x, answer.y
+    if all(v == v and abs(v) != float("inf") for v in y):
+        exact_x, exact_y = [Fraction(v) for v in x], [(Fraction(v), Fraction(v)) for v in y]
+        violates = query.violated_by(exact_x, exact_y) is not None
+    else:
+        violates = False
+    return (Replay(answer.runtime, x, y, violates),)

@@ -1,0 +1,1 @@
+"""Pre-activation bounds: everything that leaves this package is rigorous."""

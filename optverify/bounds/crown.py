@@ -122,11 +122,10 @@ def output_bounds(frame: Frame, objective: Array | None = None, slopes: Slopes |
         The outputs themselves by default.
     slopes : Slopes, optional
     """
+    choose = slopes or Slopes()
+    if objective is not None:
+        return frame.lower(objective, choose)
     n = frame.network.n_outputs
-    last_is_affine = not isinstance(frame.network.layers[-1], Relu)
-    rows: Array | Unit
-    if objective is None:
-        rows = Unit(np.arange(n), np.ones(n)) if last_is_affine else np.eye(n)
-    else:
-        rows = objective
-    return frame.lower(rows, slopes or Slopes())
+    if isinstance(frame.network.layers[-1], Relu):
+        return frame.lower(np.eye(n), choose)
+    return frame.lower(Unit(np.arange(n), np.ones(n)), choose)

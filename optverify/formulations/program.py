@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Array
 from optverify.network import frozen
+from optverify.report.html import card
 
 
 class Cone(Enum):
@@ -93,13 +93,14 @@ class Program:
     lower: Array
     upper: Array
     c0: float = 0.0
-    integer: NDArray[np.bool_] = None  # type: ignore[assignment]
+    integer: Any = None
     variables: Mapping[str, Block] = field(default_factory=dict)
     name: str = ""
 
     def __post_init__(self) -> None:
         n, m = np.size(self.c), np.size(self.b)
-        matrix = sp.csc_array(self.A, dtype=np.float64)
+        matrix = sp.csc_array(self.A, dtype=np.float64, copy=True)
+        matrix.sum_duplicates()
         if matrix.shape != (m, n):
             raise ShapeError(f"A has shape {matrix.shape}, expected {(m, n)}")
         integer = np.zeros(n, bool) if self.integer is None else self.integer
@@ -114,9 +115,11 @@ class Program:
                 raise InputError(f"{what} of program {self.name!r} has an entry that is not finite")
         if np.isnan(self.lower).any() or np.isnan(self.upper).any() or (self.lower > self.upper).any():
             raise InputError(f"program {self.name!r} has a variable with NaN or reversed bounds")
+        if (self.lower == np.inf).any() or (self.upper == -np.inf).any():
+            raise InputError(f"program {self.name!r} has a variable that no real number satisfies: a bound at infinity")
         position = 0
         for label, block in self.rows.items():
-            if block.start != position or block.cone is None:
+            if block.start != position or block.stop < block.start or block.cone is None:
                 raise ShapeError(f"row block {label!r} must start at row {position} and name its cone")
             position = block.stop
         if position != m:
@@ -142,11 +145,20 @@ class Program:
         """The kinds of cone that occur."""
         return frozenset(block.cone for block in self.rows.values() if block.cone is not None)
 
+    @property
+    def kind(self) -> str:
+        """LP, MILP or SDP."""
+        return "MILP" if self.is_mixed_integer else ("SDP" if Cone.PSD in self.cones else "LP")
+
     def __repr__(self) -> str:
-        kind = "MILP" if self.is_mixed_integer else ("SDP" if Cone.PSD in self.cones else "LP")
-        return f"<Program {self.name!r}: {kind}, {self.n_variables} variables, {self.n_rows} rows, {self.A.nnz} nonzeros>"
+        sizes = f"{self.n_variables} variables, {self.n_rows} rows, {self.A.nnz} nonzeros"
+        return f"<Program {self.name!r}: {self.kind}, {sizes}>"
 
     def _repr_html_(self) -> str:
-        from optverify.report.html import program_html
-
-        return program_html(self)
+        rows = {
+            "kind": self.kind,
+            "variables": f"{self.n_variables} ({int(self.integer.sum())} integer): {', '.join(self.variables)}",
+            "rows": ", ".join(f"{name} ({b.size}, {b.cone.value})" for name, b in self.rows.items() if b.cone),
+            "nonzeros": str(self.A.nnz),
+        }
+        return card(f"Program {self.name}".strip(), rows)

@@ -7,7 +7,8 @@ of the text, however deep, can exhaust the stack.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,28 @@ class Misfit(Exception):
         super().__init__(message)
 
 
-def make_parser(grammar: str, actions: object) -> Lark:
+@contextmanager
+def located(source: str) -> Iterator[None]:
+    """Turn a :class:`Misfit` into a ParseError in `source`."""
+    try:
+        yield
+    except Misfit as misfit:
+        raise ParseError(misfit.message, source, misfit.token.line, misfit.token.column) from None
+
+
+def make_parser(grammar: str, actions: object, starts: Sequence[str] = ("start",)) -> Lark:
     """Compile a grammar whose rules call the methods of `actions` of the same names.
 
     Importing lark takes a few hundredths of a second, so nothing does before a text has to be read.
     """
     import lark
 
-    return lark.Lark(grammar, parser="lalr", lexer="basic", transformer=actions, maybe_placeholders=False)  # type: ignore[arg-type]
+    # lark only looks the rules up as attributes; its Transformer classes would have to be imported up front.
+    transformer: Any = actions
+    return lark.Lark(grammar, start=list(starts), parser="lalr", lexer="contextual", transformer=transformer)
 
 
-def run(parser: Lark, text: str, source: str, names: Mapping[str, str]) -> Any:
+def run(parser: Lark, text: str, source: str, names: Mapping[str, str], start: str = "start") -> Any:
     """Parse a text.
 
     Parameters
@@ -49,18 +61,20 @@ def run(parser: Lark, text: str, source: str, names: Mapping[str, str]) -> Any:
         What to read, and what to call it in errors.
     names : mapping from str to str
         How to show each terminal of the grammar in "expected ...".
+    start : str
+        The rule that the whole text must follow.
 
     Raises
     ------
     ParseError
-        The text does not follow the grammar, or an action refused it.
+        The text does not follow the grammar.
+    Misfit
+        An action refused it.
     """
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
     try:
-        return parser.parse(text)
-    except Misfit as misfit:
-        raise ParseError(misfit.message, source, misfit.token.line, misfit.token.column) from None
+        return parser.parse(text, start=start)
     except UnexpectedToken as error:
         wanted = _any_of(error.accepts or error.expected, names)
         if error.token.type == "$END":
@@ -68,9 +82,9 @@ def run(parser: Lark, text: str, source: str, names: Mapping[str, str]) -> Any:
         found = shorten(str(error.token))
         raise ParseError(f"unexpected {found!r}: expected {wanted}", source, error.line, error.column) from None
     except UnexpectedCharacters as error:
-        word = re.compile(r"[^\s();]+|.", re.DOTALL).match(text, error.pos_in_stream)
-        found = shorten(word.group() if word else "")
-        raise ParseError(f"cannot read {found!r}", source, error.line, error.column) from None
+        word = re.compile(r"[^\s();]+|.", re.DOTALL).match(text, error.pos_in_stream or 0)
+        found, wanted = shorten(word.group() if word else ""), _any_of(error.allowed, names)
+        raise ParseError(f"cannot read {found!r}: expected {wanted}", source, error.line, error.column) from None
 
 
 def _any_of(terminals: Iterable[str], names: Mapping[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""Floating dual vectors in, rigorous bounds out."""

@@ -294,7 +294,27 @@ def combine(bounds: LinearBounds, mu: Array, region: Interval) -> Array:
         guard = TINY * (1.0 + _total(region.magnitude()) + _total(weight))
         lost = 2 * dot_error(weight.shape[1] + v.shape[1] + 4) * size * INFLATE + guard
         value = down(down(ends.sum(-1) + shift.sum(-1)) - lost)
+        return np.where(weight.any(-1), mean_bound(value, weight), -np.inf)
+
+
+def mean_bound(value: Array, mu: Array) -> Array:
+    """Return a lower bound on max_r t_r, given one on mu . t.
+
+    Parameters
+    ----------
+    value : (B,) float64
+        Rigorous: mu . t >= value on the region.
+    mu : (B, r) float64, nonnegative and finite
+
+    Returns
+    -------
+    (B,) float64
+        value / sum(mu), rounded down. Where mu is 0, a positive value is a contradiction: the region holds
+        no point, and the bound is +inf; any other value says nothing.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         # Divide by the sum on its safe side: by more where the value is positive, by less where it is not.
-        total, error = weight.sum(-1), dot_error(weight.shape[1])
+        total, error = mu.sum(-1), dot_error(mu.shape[-1])
         mean = down(value / np.where(value > 0, total * (1.0 + 2 * error), total * (1.0 - 2 * error)))
-        return np.where(np.isfinite(mean) & (total > 0), mean, -np.inf)
+        mean = np.where(np.isfinite(mean) & np.isfinite(value), mean, -np.inf)
+        return np.where(mu.any(-1), mean, np.where((value > 0) & np.isfinite(value), np.inf, -np.inf))

@@ -1,0 +1,1 @@
+"""Branch and bound: the only place that has a strategy."""

@@ -114,7 +114,14 @@ def projected_gradient(
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 
 
-def attack(goal: Goal, region: Interval, best: Best, rng: np.random.Generator, samples: int = 512) -> None:
+def attack(
+    goal: Goal,
+    region: Interval,
+    best: Best,
+    rng: np.random.Generator,
+    samples: int = 512,
+    stop_at: float = 0.0,
+) -> None:
     """Sample the region, then descend from the best samples of each group.
 
     Parameters
@@ -122,9 +129,11 @@ def attack(goal: Goal, region: Interval, best: Best, rng: np.random.Generator, s
     goal : Goal
     region : Interval, ends of shape (n_inputs,)
     best : Best
-        Updated in place; ends early once its value is <= 0.
+        Updated in place.
     rng : numpy.random.Generator
     samples : int
+    stop_at : float
+        End as soon as the best value is not above this.
     """
     middle, half = 0.5 * region.lower + 0.5 * region.upper, 0.5 * region.upper - 0.5 * region.lower
     inside = middle + half * rng.uniform(-1, 1, (samples, middle.size))
@@ -132,8 +141,8 @@ def attack(goal: Goal, region: Interval, best: Best, rng: np.random.Generator, s
     corners = rng.random((samples // 4, middle.size)) < 0.5
     points = np.vstack([points, np.where(corners, region.lower, region.upper)])
     values = evaluate(goal, points, best)
-    if best.value <= 0 or not np.isfinite(values).all():
+    if best.value <= stop_at or not np.isfinite(values).all():
         return
     each = max(1, 64 // len(goal.groups))
     chosen = np.argsort(values, axis=0)[:each].T  # (groups, each)
-    projected_gradient(goal, region, points[chosen.T.ravel()], best)
+    projected_gradient(goal, region, points[chosen.T.ravel()], best, stop_at=stop_at)

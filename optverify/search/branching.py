@@ -6,9 +6,10 @@ Nothing here can make an answer wrong; it decides how soon there is one. ``docs/
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify.bounds.crown import relu_slopes
 from optverify.interval import Array, Interval, times
@@ -59,7 +60,7 @@ class Nodes:
 class Branching(Protocol):
     """A strategy."""
 
-    def wants_program(self, unstable: int, depth: int) -> bool:
+    def wants_program(self, unstable: int) -> bool:
         """Whether a node with this many unstable neurons should be given to the linear program."""
 
     def choose(self, nodes: Nodes) -> list[Split | None]:
@@ -85,8 +86,8 @@ class Hybrid:
     few_neurons: int = 12
     smear_share: float = 1e-3
 
-    def wants_program(self, unstable: int, depth: int) -> bool:
-        """Whether a node should be given to the linear program: few unstable neurons, or no other hope."""
+    def wants_program(self, unstable: int) -> bool:
+        """Whether a node should be given to the linear program: it has few unstable neurons."""
         return unstable <= self.few_neurons
 
     def choose(self, nodes: Nodes) -> list[Split | None]:
@@ -119,12 +120,13 @@ def _middle(region: Interval, scores: Array, b: int) -> InputSplit | None:
 
 def input_scores(nodes: Nodes, smear_share: float) -> Array:
     """Rate each input by how much the open rows' linear bounds and gradients vary along it, (B, n_inputs)."""
+    # Everything is NaN-safe: overflow makes a poor choice, not a wrong answer.
     with np.errstate(all="ignore"):
         weight = nodes.wanted / np.maximum(nodes.wanted.sum(axis=1, keepdims=True), 1e-300)
         width = nodes.frame.region.upper - nodes.frame.region.lower
         slope = np.einsum("br,brn->bn", weight, np.abs(nodes.rows.coefficients))
         smear = np.einsum("br,brn->bn", weight, gradient_magnitude(nodes.frame, nodes.bounds))
-        return np.nan_to_num((slope + smear_share * smear) * width, nan=0.0, posinf=1e300)
+        return np.asarray(np.nan_to_num((slope + smear_share * smear) * width, nan=0.0, posinf=1e300))
 
 
 def gradient_magnitude(frame: Frame, bounds: Bounds) -> Array:
@@ -147,17 +149,17 @@ def gradient_magnitude(frame: Frame, bounds: Bounds) -> Array:
             on = (~layer.mask | (z.lower >= 0))[:, None, :]
             low = np.where(on, low, np.where(off, 0.0, np.minimum(low, 0.0)))
             high = np.where(on, high, np.where(off, 0.0, np.maximum(high, 0.0)))
-    return np.maximum(np.abs(low), np.abs(high))
+    return np.asarray(np.maximum(np.abs(low), np.abs(high)))
 
 
-def parts(layer: Affine) -> tuple[Array, Array]:
+def parts(layer: Affine) -> tuple[Any, Any]:
     """Return the positive and the negative part of W."""
     if layer.is_sparse:
         return layer.csr.maximum(0.0), layer.csr.minimum(0.0)
     return np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
 
 
-def neuron_scores(nodes: Nodes, unstable: tuple[Array, ...]) -> list[Array]:
+def neuron_scores(nodes: Nodes, unstable: tuple[NDArray[np.bool_], ...]) -> list[Array]:
     """Rate each unstable neuron by what its relaxation costs the open rows, one (B, n_k) array per Relu.
 
     Notes
@@ -183,4 +185,3 @@ def neuron_scores(nodes: Nodes, unstable: tuple[Array, ...]) -> list[Array]:
             g = np.maximum(v, 0.0) * below[:, None, :] + np.minimum(v, 0.0) * above[:, None, :]
             v = np.where(layer.mask, g, v)
     return scores[::-1]
-

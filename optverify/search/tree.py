@@ -22,7 +22,7 @@ from optverify.bounds.crown import MAX_ENTRIES, crown, output_bounds
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
 from optverify.query import Goal
-from optverify.safe.multipliers import Frame, LinearBounds, combine
+from optverify.safe.multipliers import LinearBounds, combine
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid, InputSplit, Nodes, Split
 from optverify.search.leaf import program_bound
@@ -150,7 +150,8 @@ class Search:
         Called with :class:`Progress` after each batch.
     solver : str or None
         For the linear programs; None uses none.
-    seed : int
+    best : Best
+        The most promising point so far, from an attack.
     """
 
     goal: Goal
@@ -160,9 +161,8 @@ class Search:
     batch: int = 256
     report: Callable[[Progress], None] | None = None
     solver: str | None = "highs"
-    seed: int = 0
+    best: attack.Best = field(default_factory=attack.Best)
 
-    best: attack.Best = field(default_factory=attack.Best, init=False)
     _open: list[Node] = field(default_factory=list, init=False)
     _closed_lower: float = field(default=np.inf, init=False)
     _closed_share: float = field(default=0.0, init=False)
@@ -186,8 +186,6 @@ class Search:
         self._open = [Node(region.lower, region.upper, (), tuple(range(len(self.goal.groups))), -np.inf, 0)]
         taken: list[Node] = []
         try:
-            rng = np.random.default_rng(self.seed)
-            attack.attack(self.goal, region, self.best, rng)
             stop = Stop.FOUND if self._offer() else None
             while self._open and stop is None:
                 if time.monotonic() > deadline:
@@ -245,7 +243,9 @@ class Search:
         for b, node in enumerate(taken):
             value = {g: max(node.value, float(values[b, g])) for g in node.groups}
             groups = tuple(g for g in node.groups if not value[g] > threshold)
-            step.close(min((value[g] for g in node.groups if g not in groups), default=np.inf), 0.0 if groups else node.share)
+            step.close(
+                min((value[g] for g in node.groups if g not in groups), default=np.inf), 0.0 if groups else node.share
+            )
             if groups:
                 kept.append(b)
                 layers = tuple(Interval(z.lower[b], z.upper[b]) for z in bounds.layers)
@@ -307,7 +307,7 @@ class Search:
             if step.found or time.monotonic() > deadline:
                 step.children.append(node)  # unsplit: it stays open
                 continue
-            if self.solver is not None and self.strategy.wants_program(int(count[b]), node.depth):
+            if self.solver is not None and self.strategy.wants_program(int(count[b])):
                 leaf = self._leaf(node, deadline, step)
                 if not leaf.node.groups:
                     step.close(np.inf, node.share)
@@ -326,7 +326,7 @@ class Search:
         split: Split | None = None
         for g in node.groups:
             left = deadline - time.monotonic()
-            leaf = program_bound(self.goal, node.lower, node.upper, Bounds(node.layers), g, self.solver, left)
+            leaf = program_bound(self.goal, Interval(node.lower, node.upper), Bounds(node.layers), g, self.solver, left)
             self._programs += 1
             if node.depth == 0:
                 self._claim = leaf.claim if np.isnan(self._claim) else min(self._claim, leaf.claim)
@@ -413,5 +413,8 @@ def _stack(layers: list[tuple[Interval, ...]]) -> Bounds | None:
     if not layers[0]:
         return None
     return Bounds(
-        tuple(Interval(np.stack([z.lower for z in ks]), np.stack([z.upper for z in ks])) for ks in zip(*layers, strict=True))
+        tuple(
+            Interval(np.stack([z.lower for z in ks]), np.stack([z.upper for z in ks]))
+            for ks in zip(*layers, strict=True)
+        )
     )

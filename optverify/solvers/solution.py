@@ -8,6 +8,7 @@ from enum import Enum
 from math import nan
 from typing import Protocol
 
+from optverify.errors import SolverUnavailable, UnsupportedProgram
 from optverify.formulations.program import Cone, Program
 from optverify.interval import Array
 
@@ -98,6 +99,26 @@ Incumbent = Callable[[float, Array], bool]
 """Called with (claimed objective, point) for each better point of a MILP; return True to stop the solver."""
 
 
+def require_support(solver: Solver, program: Program) -> None:
+    """Check that a solver is installed and takes a kind of program.
+
+    Raises
+    ------
+    SolverUnavailable
+        It cannot be used here; the message says why.
+    UnsupportedProgram
+        The program has a cone or integer variables that the solver does not take.
+    """
+    usable = solver.availability()
+    if not usable:
+        raise SolverUnavailable(f"solver {solver.name!r} cannot be used here: {usable.reason}")
+    missing = sorted(cone.value for cone in program.cones - solver.cones)
+    if missing:
+        raise UnsupportedProgram(f"solver {solver.name!r} does not take {', '.join(missing)} cones: {program!r}")
+    if program.is_mixed_integer and not solver.mixed_integer:
+        raise UnsupportedProgram(f"solver {solver.name!r} does not take integer variables: {program!r}")
+
+
 class Solver(Protocol):
     """What a solver adapter offers. One file, one object, one line in the registry.
 
@@ -106,9 +127,17 @@ class Solver(Protocol):
     take and :class:`~optverify.errors.SolverUnavailable` if it is not installed.
     """
 
-    name: str
-    cones: frozenset[Cone]
-    mixed_integer: bool
+    @property
+    def name(self) -> str:
+        """What the registry and reports call it."""
+
+    @property
+    def cones(self) -> frozenset[Cone]:
+        """The cones that it takes."""
+
+    @property
+    def mixed_integer(self) -> bool:
+        """Whether it takes integer variables."""
 
     def availability(self) -> Availability:
         """Tell whether the solver can be used, without importing it."""

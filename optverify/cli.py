@@ -1,0 +1,272 @@
+"""The command line: verify, bound, show, solvers.
+
+Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
+output, progress and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from optverify.errors import InputError, OptverifyError, OutputError
+
+if TYPE_CHECKING:
+    from optverify.query import Box, Query
+    from optverify.search.tree import Progress
+
+EXIT_ERROR = 3
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse exits with 2 for a wrong command line; 2 means unknown here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 3."""
+        self.exit(EXIT_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = _build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except OptverifyError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    except BrokenPipeError:  # the reader of our output has gone
+        with suppress(OSError):
+            os.close(sys.stdout.fileno())
+        return EXIT_ERROR
+    except (MemoryError, RecursionError) as error:
+        return _fail(f"{type(error).__name__}: the problem is too large for this machine")
+    except Exception as error:  # a defect of ours: still one line, and never a verdict
+        if os.environ.get("OPTVERIFY_DEBUG"):
+            raise
+        return _fail(
+            f"internal error, please report it: {type(error).__name__}: {error} (OPTVERIFY_DEBUG=1 shows where)"
+        )
+
+
+def _fail(message: str) -> int:
+    print("optverify: error:", " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    return EXIT_ERROR
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="optverify",
+        description="Neural-network verification in which every number is a theorem or is labelled a claim.",
+        epilog="exit codes: 0 verified, 1 falsified, 2 unknown, 3 error",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    verify = commands.add_parser("verify", help="decide whether a property holds")
+    verify.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+    verify.add_argument("property", metavar="PROP", help=".vnnlib file (asserts the unsafe set)")
+    verify.set_defaults(run=_verify)
+
+    bound = commands.add_parser("bound", help="enclose the optimum of an output over the property's region")
+    bound.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+    bound.add_argument("property", metavar="PROP", help=".vnnlib file: its box of inputs is used")
+    bound.add_argument("--objective", required=True, metavar="EXPR", help='for instance "Y_0 - Y_1"')
+    bound.add_argument(
+        "--method", default="exact", choices=["interval", "crown", "triangle", "bigm", "exact"], help="default: exact"
+    )
+    bound.add_argument("--sense", default="min", choices=["min", "max"], help="default: min")
+    bound.add_argument("--gap", type=float, default=1e-6, metavar="G", help="relative gap of exact (default 1e-6)")
+    bound.set_defaults(run=_bound)
+
+    for command in (verify, bound):
+        command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
+        command.add_argument("--solver", default="highs", metavar="NAME", help="for linear programs (default highs)")
+        command.add_argument("--seed", type=int, default=0, help="of the attack's random points (default 0)")
+        command.add_argument(
+            "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
+        )
+        command.add_argument("--quiet", action="store_true", help="no progress line")
+
+    show = commands.add_parser("show", help="describe a network or property file")
+    show.add_argument("file", metavar="FILE")
+    show.set_defaults(run=_show)
+
+    solvers = commands.add_parser("solvers", help="list the solvers: installed? version, what they can do, why not")
+    solvers.set_defaults(run=_solvers)
+    return parser
+
+
+def _version() -> str:
+    from optverify import __version__
+
+    return f"optverify {__version__}"
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+    return value
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from optverify.io import load, load_property
+    from optverify.verify import verify
+
+    _check_solver(options.solver)
+    with _output(options.json) as write, _progress(options.quiet) as report:
+        network, query = load(options.network), load_property(options.property)
+        answer = verify(
+            network, query, time_limit=options.time_limit, solver=options.solver, progress=report, seed=options.seed
+        )
+        write(answer.to_dict())
+    if options.json != "-":
+        _say(str(answer))
+    return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
+
+
+def _bound(options: argparse.Namespace) -> int:
+    from optverify.io import load, load_property
+    from optverify.io.expression import parse_linear
+    from optverify.verify import bound
+
+    _check_solver(options.solver)
+    objective = parse_linear(options.objective, "--objective")
+    with _output(options.json) as write, _progress(options.quiet) as report:
+        network, query = load(options.network), load_property(options.property)
+        answer = bound(
+            network,
+            _only_region(query, options.property),
+            objective,
+            method=options.method,
+            sense=options.sense,
+            solver=options.solver,
+            gap=options.gap,
+            time_limit=options.time_limit,
+            progress=report,
+            seed=options.seed,
+        )
+        write(answer.to_dict())
+    if options.json != "-":
+        _say(str(answer))
+    return 0 if answer.complete else 2
+
+
+def _only_region(query: Query, path: str) -> Box:
+    regions = list(dict.fromkeys(case.region for case in query.cases))
+    if len(regions) != 1:
+        raise InputError(f"{path} has {len(regions)} input boxes; `bound` needs a property with one")
+    return regions[0]
+
+
+def _check_solver(name: str) -> None:
+    from optverify.solvers import get
+
+    get(name)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from optverify.interval import nearest
+    from optverify.io import load, load_property
+    from optverify.report import text
+
+    if options.file.endswith((".vnnlib", ".vnnlib.gz")):
+        query = load_property(options.file)
+        rows = {"inputs": str(query.n_inputs), "outputs": str(query.n_outputs), "SHA-256": query.digest}
+        for k, case in enumerate(query.cases):
+            ends = zip(case.region.lower, case.region.upper, strict=True)
+            box = ", ".join(f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(ends) if i < 8)
+            rows[f"case {k}"] = box + (", ..." if case.region.size > 8 else "")
+            rows[f"case {k} unsafe"] = " and ".join(f"({atom})" for atom in case.unsafe) or "everywhere"
+        _say(text.card(f"Property {options.file}", rows))
+    else:
+        _say(load(options.file).describe())
+    return 0
+
+
+def _solvers(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from rich.console import Console
+    from rich.table import Table
+
+    from optverify.solvers import available
+
+    table = Table("solver", "usable", "version", "can do", "why not", box=None, pad_edge=False)
+    for row in available():
+        table.add_row(row.name, "yes" if row.installed else "no", row.version, ", ".join(row.takes), row.reason)
+    Console(highlight=False).print(table)
+    return 0
+
+
+@contextmanager
+def _output(destination: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a function that writes the answer; the file appears whole or not at all.
+
+    The temporary file is made first, so that a folder that cannot be written to is an error before the work
+    and not after it.
+    """
+    if destination in (None, "-"):
+        yield lambda answer: _say(json.dumps(answer, allow_nan=False)) if destination else None
+        return
+    assert destination is not None
+    path = Path(destination)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise OutputError(f"cannot write {destination}: {error.strerror or error}") from None
+    try:
+
+        def write(answer: dict[str, Any]) -> None:
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                    json.dump(answer, stream, indent=2, allow_nan=False)
+                    stream.write("\n")
+                Path(name).replace(path)
+            except OSError as error:
+                raise OutputError(f"cannot write {destination}: {error.strerror or error}") from None
+
+        yield write
+    finally:
+        with suppress(OSError):
+            Path(name).unlink()
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Show one live line on standard error where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text("reading"), console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+
+        def report(p: Progress) -> None:
+            live.update(
+                Text(
+                    f"{p.nodes} nodes, {p.open} open, {p.closed:.1%} closed, bound {p.lower:.6g}, "
+                    f"best point {p.upper:.6g}, gap {p.upper - p.lower:.3g}, {p.seconds:.0f} s"
+                )
+            )
+
+        yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The answers of `verify` and `bound`: frozen data with text, JSON and HTML forms."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from importlib import metadata
+from typing import Any, Literal
+
+import numpy as np
+
+from optverify.report import html, text
+from optverify.witness import Replay, Witness
+
+
+class Verdict(Enum):
+    """The answer to a query."""
+
+    VERIFIED = "verified"
+    """No case is reachable: proved."""
+    FALSIFIED = "falsified"
+    """A case is reached: the witness was replayed in exact arithmetic."""
+    UNKNOWN = "unknown"
+    """Neither; `reason` says why."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answer of :func:`verify`.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    reason : str
+        Why, in a sentence.
+    claim_text : str
+        The property in words.
+    bound : float or None
+        Rigorous: on every point of every region, each case has some row (left side of ``... <= 0``) of at
+        least this value. Positive proves the property. None where nothing was bounded.
+    claim : float or None
+        What the solver says that the least such value is at the root of the search: not a proof of anything.
+    witness : Witness or None
+        With FALSIFIED: a point of the region that violates the property, in exact arithmetic.
+    near_miss : Witness or None
+        With UNKNOWN: the point that came nearest, if it violates the property to within 1e-4.
+    replay : tuple of Replay
+        What other runtimes compute at the witness.
+    closed : float
+        Share of the search that is proved, 0 to 1.
+    nodes, programs : int
+        Nodes bounded; linear programs solved.
+    seconds, cpu_seconds : float
+    network, query : str
+        Content digests (SHA-256).
+    solver : str
+    semantics : str
+        ``"real"``: exact arithmetic over the weights in the file.
+    versions : mapping
+    """
+
+    verdict: Verdict
+    reason: str
+    claim_text: str
+    bound: float | None
+    claim: float | None
+    witness: Witness | None
+    near_miss: Witness | None
+    replay: tuple[Replay, ...]
+    closed: float
+    nodes: int
+    programs: int
+    seconds: float
+    cpu_seconds: float
+    network: str
+    query: str
+    solver: str | None
+    semantics: Literal["real"] = "real"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float | None:
+        """Claim minus bound, where both are known."""
+        return None if self.bound is None or self.claim is None else self.claim - self.bound
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values; exact numbers as strings."""
+        return {
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "property": self.claim_text,
+            "semantics": self.semantics,
+            "bound": self.bound,
+            "claim": self.claim,
+            "gap": self.gap,
+            "witness": None if self.witness is None else self.witness.to_dict(),
+            "near_miss": None if self.near_miss is None else self.near_miss.to_dict(),
+            "replay": [entry.to_dict() for entry in self.replay],
+            "closed": self.closed,
+            "nodes": self.nodes,
+            "programs": self.programs,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "network_sha256": self.network,
+            "query_sha256": self.query,
+            "solver": self.solver,
+            "versions": dict(self.versions),
+        }
+
+    def _rows(self) -> dict[str, str]:
+        rows = {
+            "property": self.claim_text,
+            "reason": self.reason,
+            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "bound (proved)": text.number(self.bound),
+            "claim (solver)": text.number(self.claim),
+        }
+        point = self.witness or self.near_miss
+        if point is not None:
+            label = "witness" if self.witness else "near miss"
+            rows[f"{label} x"] = ", ".join(map(text.exact, point.x_float()))
+            rows[f"{label} y"] = ", ".join(map(text.number, point.y_float()))
+        for entry in self.replay:
+            rows[f"replay, {entry.runtime}"] = str(entry)
+        rows["search"] = f"{self.nodes} nodes, {self.programs} programs, {self.closed:.1%} closed"
+        rows["time"] = f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s"
+        return rows
+
+    def __str__(self) -> str:
+        return text.card(self.verdict.value.upper(), self._rows())
+
+    def __repr__(self) -> str:
+        return f"<Verification: {self.verdict.value}, bound {text.number(self.bound)}, {self.reason}>"
+
+    def _repr_html_(self) -> str:
+        details = {"network SHA-256": self.network, "query SHA-256": self.query, **self.versions}
+        return html.card(self.claim_text, self._rows(), self.verdict.value, details)
+
+
+@dataclass(frozen=True)
+class BoundResult:
+    """The answer of :func:`bound`: an interval that holds the optimum.
+
+    Parameters
+    ----------
+    lower, upper : float
+        Rigorous: lower <= optimum <= upper.
+    claim : float or None
+        What the solver says; not a proof of anything.
+    point : tuple of float
+        A point of the region (float64; rounded where the region's ends are no floats).
+    attained : float
+        Objective at the exact point, rounded to nearest: the end of the interval that the point attains
+        (the upper end of a minimum, the lower end of a maximum).
+    sense : "min" or "max"
+    method : str
+    solver : str or None
+    complete : bool
+        False where a limit or an interrupt ended the method early.
+    reason : str
+    nodes, programs : int
+    seconds : float
+    objective : str
+    network : str
+        Content digest.
+    semantics : str
+    versions : mapping
+    """
+
+    lower: float
+    upper: float
+    claim: float | None
+    point: tuple[float, ...]
+    attained: float
+    sense: Literal["min", "max"]
+    method: str
+    solver: str | None
+    complete: bool
+    reason: str
+    nodes: int
+    programs: int
+    seconds: float
+    objective: str
+    network: str
+    semantics: Literal["real"] = "real"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """Upper minus lower."""
+        return self.upper - self.lower
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values (infinite numbers become None)."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values |= {"gap": self.gap, "point": list(self.point), "versions": dict(self.versions)}
+        values["network_sha256"] = values.pop("network")
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+    def _rows(self) -> dict[str, str]:
+        return {
+            "proved": f"{text.exact(self.lower)} <= {self.sense} {self.objective} <= {text.exact(self.upper)}",
+            "gap": text.number(self.gap),
+            "claim (solver)": text.number(self.claim),
+            "attained at": ", ".join(map(text.exact, self.point)),
+            "method": f"{self.method}, solver {self.solver or 'none'}: {self.reason}",
+            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "search": f"{self.nodes} nodes, {self.programs} programs",
+            "time": f"{self.seconds:.2f} s",
+        }
+
+    def __str__(self) -> str:
+        return text.card(f"{self.sense} {self.objective}", self._rows())
+
+    def __repr__(self) -> str:
+        return f"<Bound: {self.lower!r} <= {self.sense} {self.objective} <= {self.upper!r}, {self.method}>"
+
+    def _repr_html_(self) -> str:
+        return html.card(
+            f"{self.sense} {self.objective}", self._rows(), details={"network SHA-256": self.network, **self.versions}
+        )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("optverify", "numpy", "scipy", "highspy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,158 @@
+"""Ways to bound the least value of one objective from below: the methods of :func:`optverify.bound`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import isnan
+
+from optverify.bounds.crown import crown, output_bounds
+from optverify.bounds.interval_propagation import propagate
+from optverify.errors import InputError
+from optverify.interval import Array, Interval
+from optverify.preactivation import Bounds
+from optverify.query import Goal
+from optverify.search import attack
+from optverify.search.leaf import root_program
+from optverify.search.tree import Progress, Search, Stop, Target
+from optverify.solvers.solution import Status
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A rigorous lower bound and how it came about.
+
+    Parameters
+    ----------
+    lower : float
+        Rigorous.
+    claim : float or None
+        The solver's figure.
+    complete : bool
+        Whether the method ended by itself.
+    reason : str
+    nodes, programs : int
+    seconds : float
+        In the solver.
+    """
+
+    lower: float
+    claim: float | None
+    complete: bool
+    reason: str
+    nodes: int = 0
+    programs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a method is given.
+
+    Parameters
+    ----------
+    goal : Goal
+        Of one row, to be minimised over one region.
+    target : Target
+        Learns of points found on the way.
+    best : Best
+        The most promising point so far.
+    solver : str or None
+    time_limit : float or None, seconds
+    report : callable or None
+    """
+
+    goal: Goal
+    target: Target
+    best: attack.Best
+    solver: str | None
+    time_limit: float | None
+    report: Callable[[Progress], None] | None
+
+    @property
+    def region(self) -> Interval:
+        """The region as a batch of one box."""
+        return self.goal.region.outward.take(None)
+
+
+def interval(task: Task) -> Bounded:
+    """Bound by interval arithmetic."""
+    _, output = propagate(task.goal.network, task.region)
+    return Bounded(float(output.lower[0, 0]), None, True, "interval arithmetic", nodes=1)
+
+
+def backward(task: Task) -> Bounded:
+    """Bound by CROWN on every layer."""
+    return Bounded(_backward(task)[1], None, True, "backward linear bounds", nodes=1)
+
+
+def _backward(task: Task) -> tuple[Bounds, float]:
+    bounds, frame = crown(task.goal.network, task.region)
+    return bounds.take(0), max(float(output_bounds(frame).value[0, 0]), float(frame.inputs[-1].lower[0, 0]))
+
+
+def triangle(task: Task) -> Bounded:
+    """Bound by the triangle program, its duals evaluated rigorously."""
+    return _program(task, "triangle")
+
+
+def bigm(task: Task) -> Bounded:
+    """Bound by the root relaxation of the big-M program; its own optimum is a claim.
+
+    A MILP solver shows no proof of its bound, so nothing of it can be made rigorous but the relaxation; the
+    method ``exact`` proves the optimum by a tree of its own.
+    """
+    root = _program(task, "triangle")
+    left = None if task.time_limit is None else max(task.time_limit - root.seconds, 0.01)
+    milp = _program(replace(task, time_limit=left), "bigm")
+    return replace(milp, lower=max(milp.lower, root.lower), programs=2)
+
+
+def _program(task: Task, formulation: str) -> Bounded:
+    if task.solver is None:
+        raise InputError(f"the method {formulation} needs a solver")
+    bounds, first = _backward(task)
+
+    def offer(x: Array) -> None:
+        attack.evaluate(task.goal, x[None], task.best)
+        if task.best.point is not None:
+            task.target.offer(task.best.value, task.best.point)
+
+    answer = root_program(task.goal, bounds, formulation, task.solver, task.time_limit, offer)
+    solution = answer.solution
+    # A mixed-integer solver that stopped early claims its dual bound, not the value of its incumbent.
+    early = solution.status is not Status.OPTIMAL and not isnan(solution.bound)
+    claim = solution.bound if early else solution.objective
+    words = f"{solution.solver}: {solution.status.value}" + (f" ({solution.message})" if solution.message else "")
+    return Bounded(
+        max(answer.lower, first),
+        None if isnan(claim) else claim,
+        solution.status is Status.OPTIMAL,
+        words,
+        nodes=1,
+        programs=1,
+        seconds=solution.seconds,
+    )
+
+
+def exact(task: Task) -> Bounded:
+    """Bound by branch and bound until the gap is closed."""
+    search = Search(task.goal, task.target, best_first=True, report=task.report, solver=task.solver, best=task.best)
+    outcome = search.run(task.time_limit)
+    lower = max(outcome.progress.lower, _backward(task)[1])
+    done = outcome.stop is Stop.CLOSED
+    reason = "gap closed" if done else outcome.stop.value
+    claim = None if isnan(outcome.claim) else outcome.claim
+    return Bounded(lower, claim, done, reason, outcome.progress.nodes, outcome.programs)
+
+
+Method = Callable[[Task], Bounded]
+"""A method of :func:`optverify.bound`: one function and one line in :data:`METHODS`."""
+
+METHODS: Mapping[str, Method] = {
+    "interval": interval,
+    "crown": backward,
+    "triangle": triangle,
+    "bigm": bigm,
+    "exact": exact,
+}

@@ -1,0 +1,305 @@
+"""HiGHS, through its own Python interface: linear and mixed-integer programs.
+
+Facts about highspy 1.15 that this file is built on (each has a test):
+
+* ``row_dual`` is d objective / d right side, so y of ``docs/duality.md`` is its negative; a dual ray is
+  already in the sense of y but for the same sign.
+* The task scheduler is global to the process: after another ``threads`` was used, `run` fails until
+  ``resetGlobalScheduler``.
+* Matrix entries above 1e15 are refused, entries below 1e-9 dropped and bounds above 1e20 taken as infinite:
+  its answers to programs with such numbers are about another program. They are claims anyway.
+* A program without columns is "empty" even where its rows do not hold.
+* An exception in a callback would unwind through the C++ solver, so none may leave one; Ctrl-C is noted
+  by a signal handler of ours, stops the solver at its next callback, and is raised afterwards.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from math import inf, isfinite, nan
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from optverify.formulations.program import Cone, Program
+from optverify.interval import Array
+from optverify.solvers.constant import solve_constant
+from optverify.solvers.solution import Availability, Incumbent, Solution, Status, require_support
+
+STATUS = {
+    "kNotset": Status.FAILED,
+    "kLoadError": Status.FAILED,
+    "kModelError": Status.FAILED,
+    "kPresolveError": Status.FAILED,
+    "kSolveError": Status.FAILED,
+    "kPostsolveError": Status.FAILED,
+    "kModelEmpty": Status.OPTIMAL,
+    "kOptimal": Status.OPTIMAL,
+    "kInfeasible": Status.INFEASIBLE,
+    "kUnboundedOrInfeasible": Status.FAILED,
+    "kUnbounded": Status.UNBOUNDED,
+    "kObjectiveBound": Status.LIMIT,
+    "kObjectiveTarget": Status.LIMIT,
+    "kTimeLimit": Status.LIMIT,
+    "kIterationLimit": Status.LIMIT,
+    "kUnknown": Status.INACCURATE,
+    "kSolutionLimit": Status.LIMIT,
+    "kInterrupt": Status.INTERRUPTED,
+    "kMemoryLimit": Status.LIMIT,
+    "kHighsInterrupt": Status.INTERRUPTED,
+}
+"""``HighsModelStatus`` by name; a test checks that none is missing."""
+
+LARGE = 10_000
+"""From this many nonzeros on, and without a basis to start from, the interior-point method with crossover
+takes as long as the simplex method or less: 1 to 4 times less on networks of 100 to 800 neurons."""
+
+FEASIBLE = 2
+"""HiGHS's word for a feasible point."""
+
+
+@dataclass(frozen=True)
+class Highs:
+    """The adapter.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "simplex", "ipm"}
+        For linear programs. ``auto``: the simplex method from a given basis or if the program is small, else
+        the interior-point method with crossover.
+    tolerance : float, optional
+        On primal and dual feasibility; HiGHS's own 1e-7 by default.
+    mip_gap : float, optional
+        Relative gap at which a mixed-integer program counts as solved; HiGHS's own 1e-4 by default.
+    """
+
+    algorithm: Literal["auto", "simplex", "ipm"] = "auto"
+    tolerance: float | None = None
+    mip_gap: float | None = None
+    name: str = field(default="highs", init=False)
+    cones: frozenset[Cone] = field(default=frozenset({Cone.ZERO, Cone.NONNEG}), init=False)
+    mixed_integer: bool = field(default=True, init=False)
+
+    def availability(self) -> Availability:
+        """Tell whether highspy is installed, without importing it."""
+        found = _installed()
+        if found is None:
+            return Availability(installed=False, reason="highspy is not installed: pip install 'highspy>=1.15.1,<1.16'")
+        return Availability(installed=True, version=found)
+
+    def solve(
+        self,
+        program: Program,
+        *,
+        time_limit: float | None = None,
+        start: Solution | None = None,
+        on_incumbent: Incumbent | None = None,
+    ) -> Solution:
+        """Solve a program; see :class:`optverify.solvers.solution.Solver`."""
+        require_support(self, program)
+        if program.n_variables == 0:
+            return solve_constant(program, self.name)
+        began = perf_counter()
+        watch = _Watch(on_incumbent)
+        label = f"{self.name} {self.availability().version}"
+        try:
+            with _interruptible(watch):
+                solution = self._run(program, time_limit, start, watch, label)
+        except Exception as error:
+            solution = Solution(Status.FAILED, label, message=f"{type(error).__name__}: {error}")
+        if watch.error is not None:
+            raise watch.error  # the caller's own callback raised it
+        return replace(solution, seconds=perf_counter() - began)
+
+    def _run(
+        self, program: Program, time_limit: float | None, start: Solution | None, watch: _Watch, label: str
+    ) -> Solution:
+        import highspy
+
+        h = highspy.Highs()  # type: ignore[no-untyped-call]
+        watch.attach(h)
+        # Another solver's basis is of no use here.
+        warm = start.basis if start is not None and isinstance(start.basis, highspy.HighsBasis) else None
+        self._configure(h, program, time_limit, from_scratch=warm is None)
+        refused = highspy.HighsStatus.kError
+        if _load(highspy, h, program) == refused:
+            return Solution(Status.FAILED, label, message=watch.words("refused the program"))
+        if warm is not None and not program.is_mixed_integer:
+            h.setBasis(warm)  # a basis that does not fit is refused and ignored
+        point = None if start is None else _usable(start.primal, program.n_variables)
+        if point is not None and program.is_mixed_integer:
+            h.setSolution(point.size, np.arange(point.size, dtype=np.int32), point)
+        outcome = h.run()
+        if outcome == refused and h.getModelStatus() == highspy.HighsModelStatus.kNotset:
+            # Someone in this process used the global scheduler with another number of threads.
+            h.resetGlobalScheduler(True)
+            outcome = h.run()
+        return _answer(h, program, label, watch, failed=outcome == refused)
+
+    def _configure(self, h: Any, program: Program, time_limit: float | None, *, from_scratch: bool) -> None:
+        h.setOptionValue("log_to_console", False)
+        h.setOptionValue("threads", 1)
+        if time_limit is not None:
+            h.setOptionValue("time_limit", max(0.0, float(time_limit)))
+        if self.tolerance is not None:
+            for option in ("primal_feasibility_tolerance", "dual_feasibility_tolerance", "mip_feasibility_tolerance"):
+                h.setOptionValue(option, self.tolerance)
+        if self.mip_gap is not None:
+            h.setOptionValue("mip_rel_gap", self.mip_gap)
+        if not program.is_mixed_integer:
+            # Presolve takes as long as it saves on these programs, and hides the basis and the rays.
+            h.setOptionValue("presolve", "off")
+            method = self.algorithm
+            if method == "auto":
+                method = "ipm" if from_scratch and program.A.nnz >= LARGE else "simplex"
+            h.setOptionValue("solver", method)
+
+
+@cache
+def _installed() -> str | None:
+    try:
+        return version("highspy") if find_spec("highspy") is not None else None
+    except (PackageNotFoundError, ValueError):
+        return None
+
+
+class _Watch:
+    """What happens in callbacks: incumbents, log lines, and the wish to stop. Lets no exception out."""
+
+    def __init__(self, on_incumbent: Incumbent | None) -> None:
+        self.on_incumbent = on_incumbent
+        self.stop = False
+        self.interrupted = False
+        self.error: BaseException | None = None
+        self._lines: list[str] = []
+
+    def attach(self, h: Any) -> None:
+        """Subscribe to the events of a Highs object."""
+        h.cbLogging.subscribe(self._log)
+        for event in (h.cbSimplexInterrupt, h.cbIpmInterrupt, h.cbMipInterrupt):
+            event.subscribe(self._check)
+        if self.on_incumbent is not None:
+            h.cbMipImprovingSolution.subscribe(self._incumbent)
+
+    def words(self, verdict: str) -> str:
+        """Return HiGHS's verdict, warnings and errors."""
+        return "; ".join(dict.fromkeys([verdict, *self._lines]))
+
+    def _log(self, event: Any) -> None:
+        if event.data_out.log_type.name in ("kWarning", "kError"):
+            self._lines.append(" ".join(event.message.split()))
+
+    def _check(self, event: Any) -> None:
+        if self.stop:
+            event.interrupt()
+
+    def _incumbent(self, event: Any) -> None:
+        assert self.on_incumbent is not None
+        try:
+            point = np.array(event.data_out.mip_solution, dtype=np.float64)
+            if not self.stop and self.on_incumbent(float(event.data_out.objective_function_value), point):
+                self.stop = True
+        except BaseException as error:  # must not unwind through C++; raised again after the solve
+            self.error, self.stop = error, True
+        self._check(event)
+
+
+@contextmanager
+def _interruptible(watch: _Watch) -> Iterator[None]:
+    """Turn Ctrl-C into a request to stop, and raise it once the solver has returned.
+
+    Python runs signal handlers in the main thread only; elsewhere there is nothing to do.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+
+    def note(*_: object) -> None:
+        watch.stop = watch.interrupted = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if watch.interrupted:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _load(highspy: Any, h: Any, program: Program) -> Any:
+    """Pass the program to HiGHS."""
+    lp, matrix = highspy.HighsLp(), program.A
+    row_lower = program.b.copy()
+    for block in program.rows.values():
+        if block.cone is Cone.NONNEG:
+            row_lower[block.indices] = -inf
+    lp.num_col_, lp.num_row_ = program.n_variables, program.n_rows
+    lp.col_cost_, lp.offset_ = program.c, program.c0
+    lp.col_lower_, lp.col_upper_ = program.lower, program.upper
+    lp.row_lower_, lp.row_upper_ = row_lower, program.b
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_ = matrix.indptr, matrix.indices
+    lp.a_matrix_.value_ = matrix.data
+    if program.is_mixed_integer:
+        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+        lp.integrality_ = [kinds[flag] for flag in program.integer.tolist()]
+    return h.passModel(lp)
+
+
+def _answer(h: Any, program: Program, label: str, watch: _Watch, *, failed: bool) -> Solution:
+    """Read what HiGHS left. A vector with NaN in it means that it broke down."""
+    model_status = h.getModelStatus()
+    status = Status.FAILED if failed else STATUS.get(model_status.name, Status.FAILED)
+    words = watch.words(h.modelStatusToString(model_status))
+    if status is Status.FAILED:
+        return Solution(Status.FAILED, label, message=words)
+    info, vectors = h.getInfo(), h.getSolution()
+    primal = dual = ray = basis = None
+    if vectors.value_valid and info.primal_solution_status == FEASIBLE:
+        primal = np.array(vectors.col_value, dtype=np.float64)
+    if vectors.dual_valid:
+        dual = -np.array(vectors.row_dual, dtype=np.float64)
+    if status is Status.INFEASIBLE:
+        primal = None
+        _, exists, direction = h.getDualRay()
+        ray = -np.array(direction, dtype=np.float64) if exists else None
+    objective = float(info.objective_function_value) if primal is not None else nan
+    if program.is_mixed_integer:
+        bound = float(info.mip_dual_bound) if status is not Status.INFEASIBLE else nan
+    else:
+        bound = objective if status is Status.OPTIMAL else nan
+        basis = h.getBasis() if h.getBasis().valid else None
+    for vector, size in ((primal, program.n_variables), (dual, program.n_rows), (ray, program.n_rows)):
+        if vector is not None and _usable(vector, size) is None:
+            return Solution(Status.FAILED, label, message=f"{words}; but a vector is not finite or has a wrong size")
+    if status is Status.OPTIMAL and not isfinite(objective):
+        return Solution(Status.FAILED, label, message=f"{words}; but there is no finite objective")
+    return Solution(
+        status,
+        label,
+        objective=objective,
+        bound=bound,
+        primal=primal,
+        dual=dual,
+        ray=ray,
+        iterations=max(0, info.simplex_iteration_count) + max(0, info.ipm_iteration_count),
+        nodes=max(0, info.mip_node_count),
+        message=words,
+        basis=basis,
+    )
+
+
+def _usable(values: Array | None, size: int) -> Array | None:
+    """Return a vector if it has the given size and is finite."""
+    if values is None or np.shape(values) != (size,) or not np.isfinite(values).all():
+        return None
+    return values
