@@ -77,7 +77,10 @@ class Affine:
             weight = sp.csr_array(weight, dtype=np.float64, copy=True)  # type: ignore[call-overload]
             weight.sum_duplicates()
             weight.eliminate_zeros()
+            weight.sort_indices()
             entries = weight.data
+            for part in (weight.data, weight.indices, weight.indptr):
+                part.setflags(write=False)
         else:
             weight = entries = frozen(weight, np.float64, "weight")
         if weight.ndim != 2:
@@ -115,10 +118,7 @@ class Affine:
     @cached_property
     def csr(self) -> Any:
         """W as a canonical ``scipy.sparse.csr_array`` without stored zeros."""
-        weight = sp.csr_array(self.weight)
-        weight.eliminate_zeros()
-        weight.sort_indices()
-        return weight
+        return self.weight if self.is_sparse else sp.csr_array(self.weight)
 
     @cached_property
     def dense(self) -> Array:

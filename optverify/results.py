@@ -42,7 +42,8 @@ class Verification:
         Rigorous: on every point of every region, each case has some row (left side of ``... <= 0``) of at
         least this value. Positive proves the property. None where nothing was bounded.
     claim : float or None
-        What the solver says that the least such value is at the root of the search: not a proof of anything.
+        What a mixed-integer solver says that the least such value is, where it was asked and ended in time: not
+        a proof of anything.
     witness : Witness or None
         With FALSIFIED: a point of the region that violates the property, in exact arithmetic.
     near_miss : Witness or None

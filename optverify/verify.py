@@ -17,6 +17,7 @@ from optverify.query import Box, Goal, Query, append_rows
 from optverify.results import BoundResult, Verdict, Verification, versions
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
+from optverify.search.guide import guide
 from optverify.search.methods import METHODS, Bounded, Task
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.witness import Witness, examine, replay
@@ -106,6 +107,7 @@ def verify(
     goals = query.goals(network)
     target = _Counterexample(network, query)
     outcomes: list[Outcome] = []
+    claims: list[float] = []
     stop = Stop.CLOSED
     try:
         bests = [attack.Best() for _ in goals]
@@ -115,6 +117,11 @@ def verify(
             if best.point is not None and target.offer(best.value, best.point):
                 stop = Stop.FOUND
                 break
+        for goal, best in zip(goals, bests, strict=True):
+            if stop is Stop.CLOSED and solver is not None:
+                left = np.inf if time_limit is None else time_limit - (time.monotonic() - started)
+                claims.append(guide(goal, solver, left, lambda x, g=goal, b=best: _try(g, b, target, x)))  # type: ignore[misc]
+                stop = Stop.FOUND if target.witness is not None else stop
         for goal, best in zip(goals, bests, strict=True):
             if stop is not Stop.CLOSED:
                 break
@@ -127,7 +134,7 @@ def verify(
     bound = min((o.progress.lower for o in outcomes), default=None)
     if len(outcomes) < len(goals) or bound is None or not np.isfinite(bound):
         bound = None
-    claims = [o.claim for o in outcomes if not np.isnan(o.claim)]
+    claims = [c for c in claims if not np.isnan(c)]
     verdict, reason = _judge(stop, bool(goals), target)
     witness = target.witness
     return Verification(
@@ -149,6 +156,12 @@ def verify(
         solver=solver,
         versions=versions(),
     )
+
+
+def _try(goal: Goal, best: attack.Best, target: _Counterexample, x: Array) -> bool:
+    """Offer a point that a solver found."""
+    attack.evaluate(goal, x[None], best)
+    return best.point is not None and target.offer(best.value, best.point)
 
 
 def _judge(stop: Stop, any_goal: bool, target: _Counterexample) -> tuple[Verdict, str]:
@@ -180,9 +193,9 @@ class _Minimum:
             x = self.goal.region.clamp(point.tolist())
             low, high = self.goal.network.enclose(x)[0]
             upper = round_up(high)
-            if upper < self.upper:
+            if upper < self.upper or self.point is None:
                 self.upper, self.point, self.exact = upper, point, nearest((low + high) / 2)
-                self.threshold = upper - self.gap * max(1.0, abs(upper))
+                self.threshold = upper - self.gap * max(1.0, abs(upper)) if np.isfinite(upper) else np.inf
         return False
 
 

@@ -6,9 +6,9 @@ Columns (named blocks of the program):
 ``x``       inputs, within the region
 ``z[k]``    what enters the k-th Relu, all coordinates, within the given bounds
 ``a[k]``    what leaves it, unstable neurons only: active and passed coordinates are their z, inactive are 0
-``h[i]``    what leaves the i-th Affine where another Affine follows
-``t``       the network's outputs
-``tau``     with :class:`Largest`: an upper bound on all t_i of the group
+``h[i]``    what leaves the i-th Affine where another Affine follows; bounds do not bind
+``t``       the network's outputs; bounds do not bind
+``tau``     with :class:`Largest`: an upper bound on all t_i of the group; bounds do not bind
 ==========  ==================================================================================
 
 Rows: ``affine[i]`` holds the equations z - W a = b of the i-th Affine. A row whose coefficients are known
@@ -220,8 +220,8 @@ def encode(
     relu = 0
     for step in _steps(network):
         if isinstance(step, _Step):
-            z = values[step.leaves]
-            column = assembly.columns(step.name, z.lower, z.upper)
+            box = values[step.leaves] if step.name.startswith("z") else _aside(values[step.leaves])
+            column = assembly.columns(step.name, box.lower, box.upper)
             _equate(assembly, step, current, column, values[step.enters])
             current = column
         else:
@@ -238,6 +238,19 @@ def encode(
             relu += 1
     cost, c0 = _cost(assembly, objective, current, values[-1])
     return assembly.program(cost, c0, name)
+
+
+def _aside(box: Interval) -> Interval:
+    """Return bounds for variables that the rows bound already: finite, but out of the way.
+
+    A bound that is active takes part in the dual solution, and what it takes is missing from the multipliers
+    g and mu. Those of h, t and tau follow from the rows, so nothing is lost by setting them wider.
+    """
+    margin = 1.0 + box.magnitude()
+    with np.errstate(over="ignore", invalid="ignore"):
+        lower, upper = box.lower - margin, box.upper + margin
+    finite = np.isfinite(lower) & np.isfinite(upper)
+    return Interval(np.where(finite, lower, box.lower), np.where(finite, upper, box.upper))
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,8 +356,8 @@ def _cost(assembly: Assembly, objective: Objective, t: Index, outputs: Interval)
     if not group.size or np.unique(group).size != group.size or group.min() < 0 or group.max() >= t.size:
         raise ShapeError(f"group {objective.group} must name different outputs of 0..{t.size - 1}, at least one")
     # At a minimum tau is the largest t_i, hence between the largest lower and the largest upper bound.
-    lower, upper = outputs.lower[group].max(keepdims=True), outputs.upper[group].max(keepdims=True)
-    tau = assembly.columns("tau", lower, upper)
+    box = _aside(Interval(outputs.lower[group].max(keepdims=True), outputs.upper[group].max(keepdims=True)))
+    tau = assembly.columns("tau", box.lower, box.upper)
     index, one = np.arange(group.size), np.ones(group.size)
     tau_column = np.repeat(tau, group.size)
     assembly.rows("largest", Cone.NONNEG, np.zeros(group.size), (index, t[group], one), (index, tau_column, -one))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optverify.errors import InputError
@@ -35,11 +36,11 @@ def load(source: Any, input_shape: Sequence[int] | None = None) -> Network:
         if path.endswith(".onnx"):
             from optverify.io.onnx import read_onnx
 
-            return read_onnx(path)
+            return replace(read_onnx(path), source=path)
         if path.endswith(".nnet"):
             from optverify.io.nnet import read_nnet
 
-            return read_nnet(path)
+            return replace(read_nnet(path), source=path)
         raise InputError(f"{path}: unknown kind of network file; expected .onnx or .nnet")
     if input_shape is None:
         raise InputError("pass input_shape, the shape of one input, to read a PyTorch module")

@@ -69,7 +69,7 @@ def exact_sums(largest: ArrayLike, terms: ArrayLike) -> bool:
 def is_power_of_two(values: ArrayLike) -> NDArray[np.bool_]:
     """Whether each entry is a power of two or its negative, and its reciprocal is one as well."""
     array = np.asarray(values, np.float64)
-    return np.asarray((np.abs(np.frexp(array)[0]) == 0.5) & _moderate(array))  # noqa: PLR2004
+    return np.asarray((np.abs(np.frexp(array)[0]) == 0.5) & _moderate(array))
 
 
 def digits(values: ArrayLike) -> NDArray[Any]:

@@ -82,14 +82,19 @@ def run(parser: Lark, text: str, source: str, names: Mapping[str, str], start: s
         found = shorten(str(error.token))
         raise ParseError(f"unexpected {found!r}: expected {wanted}", source, error.line, error.column) from None
     except UnexpectedCharacters as error:
-        word = re.compile(r"[^\s();]+|.", re.DOTALL).match(text, error.pos_in_stream or 0)
-        found, wanted = shorten(word.group() if word else ""), _any_of(error.allowed, names)
+        found, wanted = shorten(word_at(text, error.line, error.column)), _any_of(error.allowed, names)
         raise ParseError(f"cannot read {found!r}: expected {wanted}", source, error.line, error.column) from None
 
 
 def _any_of(terminals: Iterable[str], names: Mapping[str, str]) -> str:
     words = sorted({names.get(terminal, terminal) for terminal in terminals})
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def word_at(text: str, line: int, column: int) -> str:
+    """Return the characters from a position up to the next blank or parenthesis; at least one, if any."""
+    match = re.match(r"[^\s();]+|.", text.split("\n")[line - 1][column - 1 :])
+    return match.group() if match else ""
 
 
 def end_of(text: str) -> tuple[int, int]:

@@ -109,25 +109,27 @@ class Builder:
             self._open.add(len(self._graph.operations) - 1)
         return fresh
 
-    def add(self, ids: list[Ids], signs: ArrayLike | None = None) -> Ids:
-        """Add the sum of tensors, each with a sign.
+    def add(self, ids: list[Ids], signs: ArrayLike | None = None, bias: ArrayLike | None = None) -> Ids:
+        """Add the sum of tensors, each with a sign, and of a constant.
 
         Parameters
         ----------
         ids : t arrays of int that broadcast against each other
         signs : (t,) of 1 or -1, optional
+        bias : array of float64, optional
 
         Returns
         -------
         array of int in the common shape
         """
-        terms = np.stack(np.broadcast_arrays(*ids), axis=-1)
+        constant = np.zeros(()) if bias is None else np.asarray(bias, np.float64)
+        shape = np.broadcast_shapes(*(part.shape for part in (*ids, constant)))
+        terms = np.stack([np.broadcast_to(part, shape) for part in ids], axis=-1)
         coefficients = np.ones(len(ids)) if signs is None else np.asarray(signs, np.float64)
-        shape, count = terms.shape[:-1], terms.shape[-1]
-        roundings = np.maximum((terms != ZERO).sum(axis=-1).ravel() - 1, 0)
-        weight = _termwise(np.broadcast_to(coefficients, (terms.size // count, count)))
-        fresh = self.affine(weight, terms.ravel(), np.zeros(weight.shape[0]), roundings=roundings)
-        return fresh.reshape(shape)
+        roundings = np.maximum((terms != ZERO).sum(axis=-1).ravel() - (bias is None), 0)
+        weight = _termwise(np.broadcast_to(coefficients, (terms.size // len(ids), len(ids))))
+        offset = np.broadcast_to(constant, shape).ravel()
+        return self.affine(weight, terms.ravel(), offset, roundings=roundings).reshape(shape)
 
     def shift(self, ids: Ids, constant: ArrayLike, *, sign: float = 1.0) -> Ids:
         """Add the sum ``sign * ids + constant``; a product without bias becomes one step with it."""

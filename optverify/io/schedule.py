@@ -69,7 +69,8 @@ class Rows:
         """Return the coordinates that some of the rows read; a stored zero counts as read."""
         if isinstance(self.weight, np.ndarray) or rows.size == self.bias.size:
             return self.columns
-        return self.columns[np.unique(self.weight[rows].indices)]
+        used: NDArray[np.int64] = np.unique(self.weight[rows].indices)
+        return self.columns[used]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,9 @@ class Tensor:
     def bounds(self) -> Array:
         """Return a constant's values as floats that may be infinite."""
         if self.symbolic:
-            raise NotLowered(f"its operand {self.name!r} depends on the input; only constants are supported there")
+            raise NotLowered(
+                f"its operand {self.name!r} depends on the input (or was rounded); only constants are supported there"
+            )
         return np.asarray(self.array, np.float64)
 
     def integers(self) -> list[int]:
@@ -211,10 +214,54 @@ def convert(build: Builder, tensor: Tensor, format: str) -> Tensor:  # noqa: A00
     return Tensor(build.round(coordinates(build, tensor)), True, format)
 
 
+def mapped(tensor: Tensor, on_constant: Callable[[Any], Any], on_ids: Callable[[Ids], Ids]) -> Tensor:
+    """Apply a function of one number that is exact in every format."""
+    if not tensor.symbolic:
+        return constant(on_constant(tensor.array), tensor.format, tensor.name)
+    return float_result(on_ids(tensor.array), tensor)
+
+
+def largest(build: Builder, operands: Sequence[Tensor]) -> Tensor:
+    """Return the maximum of all operands, entry by entry."""
+    return _extremum(operands, np.maximum, build.maximum, build.at_least)
+
+
+def smallest(build: Builder, operands: Sequence[Tensor]) -> Tensor:
+    """Return the minimum of all operands, entry by entry."""
+    return _extremum(operands, np.minimum, build.minimum, build.at_most)
+
+
+def _extremum(
+    operands: Sequence[Tensor],
+    on_constants: Callable[[Any, Any], Any],
+    on_ids: Callable[[Ids, Ids], Ids],
+    on_both: Callable[[Ids, Array], Ids],
+) -> Tensor:
+    fixed = [t.bounds() for t in operands if not t.symbolic]
+    moving = [t.array for t in operands if t.symbolic]
+    if not moving:
+        return constant(reduce(on_constants, [t.array for t in operands]), operands[0].format)
+    result = reduce(on_ids, moving)
+    return float_result(on_both(result, reduce(on_constants, fixed)) if fixed else result, *operands)
+
+
+def clipped(build: Builder, tensor: Tensor, lowest: ArrayLike, highest: ArrayLike) -> Tensor:
+    """Return ``min(max(x, lowest), highest)``; infinite bounds are none."""
+    if np.isnan(lowest).any() or np.isnan(highest).any():
+        raise InputError("a bound is NaN")
+    return mapped(
+        tensor,
+        lambda x: np.minimum(np.maximum(x, lowest), highest),
+        lambda ids: build.clip(ids, lowest, highest),
+    )
+
+
 # ---------------------------------------------------------------------- products and sums
 
 
-def linear(build: Builder, rows: Ids, weight: Array, bias: ArrayLike | None = None) -> Ids:
+def linear(
+    build: Builder, rows: Ids, weight: Array, bias: ArrayLike | None = None, roundings: int | None = None
+) -> Ids:
     """Return ``weight @ row + bias`` for each row.
 
     Parameters
@@ -222,6 +269,8 @@ def linear(build: Builder, rows: Ids, weight: Array, bias: ArrayLike | None = No
     rows : (..., k) int
     weight : (m, k) float64
     bias : (m,) or (..., m) float64, optional
+    roundings : int, optional
+        By default one for each term and one for the bias.
 
     Returns
     -------
@@ -229,11 +278,12 @@ def linear(build: Builder, rows: Ids, weight: Array, bias: ArrayLike | None = No
     """
     lead = rows.shape[:-1]
     flat = rows.reshape(-1, rows.shape[-1])
-    if bias is None:
-        results = [build.affine(weight, row) for row in flat]
-    else:
+    offsets: Any = [None] * len(flat)
+    if bias is not None:
         offsets = np.broadcast_to(np.asarray(bias), (*lead, weight.shape[0])).reshape(-1, weight.shape[0])
-        results = [build.affine(weight, row, offset) for row, offset in zip(flat, offsets, strict=True)]
+    results = [
+        build.affine(weight, row, offset, roundings=roundings) for row, offset in zip(flat, offsets, strict=True)
+    ]
     return np.stack(results).reshape(*lead, weight.shape[0])
 
 
@@ -256,10 +306,10 @@ def _swap(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _times_constant(build: Builder, ids: Ids, weight: Array) -> Ids:
-    """ids (..., n, k) or (k,) times weight (..., k, m) or (k,)."""
+    """Return the product of ids (..., n, k) or (k,) with a weight (..., k, m) or (k,)."""
     if ids.shape[-1] != weight.shape[-2 if weight.ndim > 1 else 0]:
         raise InputError(f"a product of shapes {ids.shape} and {weight.shape} does not exist")
-    if weight.ndim <= 2:  # noqa: PLR2004
+    if weight.ndim <= 2:
         columns = np.ascontiguousarray(np.atleast_2d(weight.T))
         result = linear(build, ids, columns)
         return result[..., 0] if weight.ndim == 1 else result

@@ -29,7 +29,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from optverify.errors import InputError, ParseError
 from optverify.expressions import And, Atom, Condition, Linear, Or
-from optverify.io.grammar import MAX_BITS, Misfit, add, divide, located, make_parser, multiply, read_number, run
+from optverify.io.grammar import (
+    MAX_BITS,
+    Misfit,
+    add,
+    divide,
+    located,
+    make_parser,
+    multiply,
+    read_number,
+    run,
+    word_at,
+)
 from optverify.query import Box, Case, Query
 
 if TYPE_CHECKING:
@@ -253,8 +264,7 @@ def parse_vnnlib(text: str, source: str = "<vnnlib>") -> Query:
 def _explain(error: ParseError, text: str) -> ParseError:
     """Say so if the reason for an error is the newer version of the format."""
     line, column = error.line or 1, error.column or 1
-    word = re.match(r"[\w-]*", text.split("\n")[line - 1][column - 1 :])
-    if word and re.match(r"vnnlib-version|declare-(network|input|output|hidden)", word.group()):
+    if re.match(r"vnnlib-version|declare-(network|input|output|hidden)", word_at(text, line, column)):
         return ParseError("VNN-LIB 2.0 is not supported yet: convert to VNN-LIB 1.0", error.source, line, column)
     return error
 

@@ -147,11 +147,8 @@ def _convolution_matrix(weight: Array, window: Window, spatial: tuple[int, ...],
     inside = inside.reshape(len(places), -1)
     counts = inside.sum(axis=1)
     columns = (places[:, None, :] + (np.arange(fan) * size)[:, None]).reshape(len(places), -1)[inside]
-    indices, data = [], []
-    for group in range(groups):
-        indices.append(np.tile((columns + group * fan * size).astype(np.int32), each))
-        for kernel in weight[group * each : (group + 1) * each].reshape(each, -1):
-            data.append(np.broadcast_to(kernel, inside.shape)[inside])
+    indices = [np.tile((columns + group * fan * size).astype(np.int32), each) for group in range(groups)]
+    data = [np.broadcast_to(kernel, inside.shape)[inside] for kernel in weight.reshape(outputs, -1)]
     ends = np.concatenate([[0], np.cumsum(np.tile(counts, outputs))])
     if size * fan * groups >= 2**31 or ends[-1] >= 2**31:
         raise InputError("a convolution with 2**31 terms or more is too large")

@@ -249,7 +249,8 @@ class Frame:
 
 
 def _total(magnitude: Array) -> Array:
-    return np.asarray(magnitude.sum(-1))
+    with np.errstate(over="ignore"):
+        return np.asarray(magnitude.sum(-1))
 
 
 def _least(v: Array, g: Array, z: Interval, mask: NDArray[np.bool_]) -> Array:

@@ -67,24 +67,27 @@ def evaluate(goal: Goal, points: Array, best: Best) -> Array:
     """Offer points to `best`; return their values, (B, groups) float64."""
     with np.errstate(all="ignore"):
         values = group_values(goal, goal.network(points))
+    _offer_least(values, points, best)
+    return values
+
+
+def _offer_least(values: Array, points: Array, best: Best) -> None:
     least = np.where(np.isnan(values), np.inf, values).min(axis=-1)
     if least.size:
         k = int(least.argmin())
         best.offer(least[k], points[k])
-    return values
 
 
 def projected_gradient(
     goal: Goal, region: Interval, start: Array, best: Best, steps: int = 40, stop_at: float = 0.0
 ) -> None:
-    """Descend on max over the rows of each group, from the given points, within the region.
+    """Descend from the given points on the group that is nearest to being reached, within the region.
 
     Parameters
     ----------
     goal : Goal
     region : Interval, ends of shape (n_inputs,) or (B, n_inputs)
     start : (B, n_inputs) float64
-        Point i works on group i modulo the number of groups.
     best : Best
         Updated in place.
     steps : int
@@ -98,18 +101,20 @@ def projected_gradient(
     if not len(start):
         return
     half = 0.5 * region.upper - 0.5 * region.lower  # the full width may overflow
-    groups = [np.array(goal.groups[i % len(goal.groups)]) for i in range(len(start))]
-    x = start
-    rows = np.arange(len(start))
+    members = np.zeros((len(goal.groups), goal.network.n_outputs), bool)
+    for g, group in enumerate(goal.groups):
+        members[g, list(group)] = True
+    x, rows = start, np.arange(len(start))
     for step in range(steps):
         with np.errstate(all="ignore"):
             t = goal.network(x)
-            values = evaluate(goal, x, best)
+            values = group_values(goal, t)
+            _offer_least(values, x, best)
             if best.value <= stop_at or not np.isfinite(values).any():
                 return
-            worst = np.array([group[np.argmax(t[i, group])] for i, group in enumerate(groups)])
+            open_rows = members[np.nan_to_num(values, nan=np.inf).argmin(axis=-1)]
             v = np.zeros_like(t)
-            v[rows, worst] = 1.0
+            v[rows, np.where(open_rows, np.nan_to_num(t, nan=-np.inf), -np.inf).argmax(axis=-1)] = 1.0
             direction = np.sign(gradients(goal.network, x, v))
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 

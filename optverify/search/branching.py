@@ -111,9 +111,10 @@ class Hybrid:
 def _middle(region: Interval, scores: Array, b: int) -> InputSplit | None:
     """Cut the best input in the middle; None if no input can be cut any more."""
     for index in np.argsort(-scores[b]).tolist():
-        low, high = region.lower[b, index], region.upper[b, index]
-        at = float(0.5 * low + 0.5 * high)
-        if low < at < high:
+        low, high = float(region.lower[b, index]), float(region.upper[b, index])
+        at = 0.5 * low + 0.5 * high
+        # Below this width rounding decides, not the network.
+        if high - low > 2.0**-40 * max(abs(low), abs(high)) and low < at < high:
             return InputSplit(index, at)
     return None
 

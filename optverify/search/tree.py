@@ -27,6 +27,15 @@ from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid, InputSplit, Nodes, Split
 from optverify.search.leaf import program_bound
 
+DESCENTS = 8
+"""Points of each batch from which a short descent starts."""
+
+SOLVED = 1e-7
+"""A program without unstable neurons is the node itself; a claim this near the threshold will not improve."""
+
+MAX_STUCK = 100
+"""Nodes without hope after which the search ends: the unsafe set touches the region along a whole face."""
+
 
 class Stop(Enum):
     """Why the search ended."""
@@ -35,7 +44,7 @@ class Stop(Enum):
     FOUND = "the target was reached"
     TIME = "time limit"
     INTERRUPTED = "interrupted"
-    STUCK = "nothing left to split in some node: its bound and the value of its best point agree to rounding"
+    STUCK = "the least value equals the threshold to within rounding: neither side can be proved"
 
 
 class Target(Protocol):
@@ -123,7 +132,7 @@ class Step:
     children: list[Node] = field(default_factory=list)
     closed_lower: float = np.inf
     closed_share: float = 0.0
-    stuck: bool = False
+    stuck: int = 0
     found: bool = False
 
     def close(self, lower: float, share: float) -> None:
@@ -166,7 +175,7 @@ class Search:
     _open: list[Node] = field(default_factory=list, init=False)
     _closed_lower: float = field(default=np.inf, init=False)
     _closed_share: float = field(default=0.0, init=False)
-    _stuck: bool = field(default=False, init=False)
+    _stuck: int = field(default=0, init=False)
     _nodes: int = field(default=0, init=False)
     _programs: int = field(default=0, init=False)
     _claim: float = field(default=np.nan, init=False)
@@ -197,9 +206,11 @@ class Search:
                 taken = []
                 self._closed_lower = min(self._closed_lower, step.closed_lower)
                 self._closed_share += step.closed_share
-                self._stuck |= step.stuck
+                self._stuck += step.stuck
                 if step.found:
                     stop = Stop.FOUND
+                elif self._stuck > MAX_STUCK:
+                    stop = Stop.STUCK
                 if self.report is not None:
                     self.report(self.progress())
         except KeyboardInterrupt:
@@ -285,14 +296,23 @@ class Search:
         return values, wanted
 
     def _try_points(self, nodes: Nodes) -> bool:
-        """Try the middle of each open node and the corner where its worst row's linear bound is least."""
+        """Try the middle of each open node and the corner where its worst row's bound is least; descend a little."""
         low, high = nodes.frame.region.lower, nodes.frame.region.upper
         worst = np.where(nodes.wanted > 0, nodes.rows.value, np.inf).argmin(axis=1)
         slope = nodes.rows.coefficients[np.arange(len(worst)), worst]
         corner = np.where(slope > 0, low, high)
         middle = 0.5 * low + 0.5 * high
-        attack.evaluate(self.goal, np.vstack([middle, corner]), self.best)
+        points = np.vstack([middle, corner])
+        values = attack.evaluate(self.goal, points, self.best).min(axis=1)
+        nearest = points[np.argsort(values)[:DESCENTS]]
+        region = self.goal.region.outward
+        attack.projected_gradient(self.goal, region, nearest, self.best, steps=8, stop_at=self._stop_at)
         return self._offer()
+
+    @property
+    def _stop_at(self) -> float:
+        """Value at which a descent has found what it was sent for: none where the least value is sought."""
+        return -np.inf if self.best_first else 0.0
 
     def _offer(self) -> bool:
         """Let the target decide about the best point."""
@@ -312,9 +332,10 @@ class Search:
                 if not leaf.node.groups:
                     step.close(np.inf, node.share)
                     continue
-                node, split = leaf.node, leaf.split or split
+                hopeless = not count[b] and abs(leaf.claim - self.target.threshold) <= SOLVED * (1.0 + abs(leaf.claim))
+                node, split = leaf.node, None if hopeless else leaf.split or split
             if split is None:
-                step.stuck = True
+                step.stuck += 1
                 step.close(node.value, 0.0)
                 continue
             step.children += divide(node, split)
@@ -324,6 +345,7 @@ class Search:
         assert self.solver is not None
         still: dict[int, float] = {}
         split: Split | None = None
+        claim = np.inf
         for g in node.groups:
             left = deadline - time.monotonic()
             leaf = program_bound(self.goal, Interval(node.lower, node.upper), Bounds(node.layers), g, self.solver, left)
@@ -335,19 +357,20 @@ class Search:
                 step.close(value, 0.0)
                 continue
             still[g] = value
-            split = leaf.split or split
+            split, claim = leaf.split or split, min(claim, leaf.claim)
             if leaf.point is not None:
                 attack.evaluate(self.goal, leaf.point[None], self.best)
                 step.found = step.found or self._offer()
-        return Tried(replace(node, groups=tuple(still), value=min(still.values(), default=node.value)), split)
+        return Tried(replace(node, groups=tuple(still), value=min(still.values(), default=node.value)), split, claim)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What the linear programs left of a node."""
+    """What the linear programs left of a node, and the least value that they claim for it."""
 
     node: Node
     split: Split | None
+    claim: float
 
 
 def divide(node: Node, split: Split) -> list[Node]:

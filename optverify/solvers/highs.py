@@ -62,9 +62,6 @@ LARGE = 10_000
 """From this many nonzeros on, and without a basis to start from, the interior-point method with crossover
 takes as long as the simplex method or less: 1 to 4 times less on networks of 100 to 800 neurons."""
 
-FEASIBLE = 2
-"""HiGHS's word for a feasible point."""
-
 
 @dataclass(frozen=True)
 class Highs:
@@ -128,39 +125,46 @@ class Highs:
         watch.attach(h)
         # Another solver's basis is of no use here.
         warm = start.basis if start is not None and isinstance(start.basis, highspy.HighsBasis) else None
-        self._configure(h, program, time_limit, from_scratch=warm is None)
-        refused = highspy.HighsStatus.kError
-        if _load(highspy, h, program) == refused:
+        self._configure(h, program, time_limit)
+        method = self.algorithm
+        if method == "auto":
+            method = "ipm" if warm is None and program.A.nnz >= LARGE else "simplex"
+        h.setOptionValue("solver", "choose" if program.is_mixed_integer else method)
+        error = highspy.HighsStatus.kError
+        if _load(h, program) == error:
             return Solution(Status.FAILED, label, message=watch.words("refused the program"))
-        if warm is not None and not program.is_mixed_integer:
-            h.setBasis(warm)  # a basis that does not fit is refused and ignored
         point = None if start is None else _usable(start.primal, program.n_variables)
-        if point is not None and program.is_mixed_integer:
+        if program.is_mixed_integer and point is not None:
             h.setSolution(point.size, np.arange(point.size, dtype=np.int32), point)
+        elif warm is not None and not program.is_mixed_integer:
+            h.setBasis(warm)  # a basis that does not fit is refused and ignored
         outcome = h.run()
-        if outcome == refused and h.getModelStatus() == highspy.HighsModelStatus.kNotset:
+        if outcome == error and h.getModelStatus() == highspy.HighsModelStatus.kNotset:
             # Someone in this process used the global scheduler with another number of threads.
             h.resetGlobalScheduler(True)
             outcome = h.run()
-        return _answer(h, program, label, watch, failed=outcome == refused)
+        settled = _status(h) in (Status.OPTIMAL, Status.LIMIT, Status.INTERRUPTED)
+        if method == "ipm" and not settled and not program.is_mixed_integer:
+            # The interior-point method leaves no ray, and gives up more easily.
+            h.setOptionValue("solver", "simplex")
+            outcome = h.run()
+        return _answer(h, program, label, watch, failed=outcome == error)
 
-    def _configure(self, h: Any, program: Program, time_limit: float | None, *, from_scratch: bool) -> None:
-        h.setOptionValue("log_to_console", False)
-        h.setOptionValue("threads", 1)
+    def _configure(self, h: Any, program: Program, time_limit: float | None) -> None:
+        options: dict[str, float | str | bool] = {"log_to_console": False, "threads": 1}
         if time_limit is not None:
-            h.setOptionValue("time_limit", max(0.0, float(time_limit)))
+            options["time_limit"] = max(0.0, float(time_limit))
         if self.tolerance is not None:
-            for option in ("primal_feasibility_tolerance", "dual_feasibility_tolerance", "mip_feasibility_tolerance"):
-                h.setOptionValue(option, self.tolerance)
+            options["primal_feasibility_tolerance"] = options["dual_feasibility_tolerance"] = self.tolerance
+            options["mip_feasibility_tolerance"] = self.tolerance
         if self.mip_gap is not None:
-            h.setOptionValue("mip_rel_gap", self.mip_gap)
+            options["mip_rel_gap"] = self.mip_gap
         if not program.is_mixed_integer:
             # Presolve takes as long as it saves on these programs, and hides the basis and the rays.
-            h.setOptionValue("presolve", "off")
-            method = self.algorithm
-            if method == "auto":
-                method = "ipm" if from_scratch and program.A.nnz >= LARGE else "simplex"
-            h.setOptionValue("solver", method)
+            options["presolve"] = "off"
+        for option, value in options.items():
+            if h.setOptionValue(option, value).name == "kError":
+                raise ValueError(f"HiGHS refuses {option} = {value}")
 
 
 @cache
@@ -235,8 +239,10 @@ def _interruptible(watch: _Watch) -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _load(highspy: Any, h: Any, program: Program) -> Any:
+def _load(h: Any, program: Program) -> Any:
     """Pass the program to HiGHS."""
+    import highspy
+
     lp, matrix = highspy.HighsLp(), program.A
     row_lower = program.b.copy()
     for block in program.rows.values():
@@ -255,21 +261,26 @@ def _load(highspy: Any, h: Any, program: Program) -> Any:
     return h.passModel(lp)
 
 
+def _status(h: Any) -> Status:
+    return STATUS.get(h.getModelStatus().name, Status.FAILED)
+
+
 def _answer(h: Any, program: Program, label: str, watch: _Watch, *, failed: bool) -> Solution:
     """Read what HiGHS left. A vector with NaN in it means that it broke down."""
-    model_status = h.getModelStatus()
-    status = Status.FAILED if failed else STATUS.get(model_status.name, Status.FAILED)
-    words = watch.words(h.modelStatusToString(model_status))
+    from highspy import SolutionStatus
+
+    status = Status.FAILED if failed else _status(h)
+    words = watch.words(h.modelStatusToString(h.getModelStatus()))
     if status is Status.FAILED:
         return Solution(Status.FAILED, label, message=words)
     info, vectors = h.getInfo(), h.getSolution()
     primal = dual = ray = basis = None
-    if vectors.value_valid and info.primal_solution_status == FEASIBLE:
+    feasible = info.primal_solution_status == int(SolutionStatus.kSolutionStatusFeasible)
+    if status is not Status.INFEASIBLE and vectors.value_valid and feasible:
         primal = np.array(vectors.col_value, dtype=np.float64)
     if vectors.dual_valid:
         dual = -np.array(vectors.row_dual, dtype=np.float64)
-    if status is Status.INFEASIBLE:
-        primal = None
+    if status is Status.INFEASIBLE and not program.is_mixed_integer:
         _, exists, direction = h.getDualRay()
         ray = -np.array(direction, dtype=np.float64) if exists else None
     objective = float(info.objective_function_value) if primal is not None else nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +35,24 @@ def relu(values: Exact) -> Exact:
     return np.maximum(values, Fraction(0))
 
 
+@dataclass
+class Operands:
+    """What a random verb is applied to: two tensors with their values, and numbers."""
+
+    build: Builder
+    a: Any
+    x: Exact
+    b: Any
+    y: Exact
+    c: Any
+    numbers: Callable[..., Any]
+
+    @property
+    def k(self) -> Exact:
+        """The numbers as rationals."""
+        return fractions(self.c)
+
+
 class Program:
     """A random program, built twice: as coordinates, and as rationals at one point."""
 
@@ -56,55 +75,52 @@ class Program:
 
     def extend(self) -> None:
         """Apply one random verb."""
-        a, x = self.pick()
-        b, y = self.pick()
-        c = self.numbers(N_INPUTS)
-        build = self.builder
-        verb = self.draw(st.sampled_from(sorted(VERBS)))
-        self.tensors.append(VERBS[verb](self, build, a, x, b, y, c))
+        operands = Operands(self.builder, *self.pick(), *self.pick(), self.numbers(N_INPUTS), self.numbers)
+        self.tensors.append(VERBS[self.draw(st.sampled_from(sorted(VERBS)))](operands))
 
 
-def affine(p: Program, build: Builder, a: Any, x: Exact, b: Any, y: Exact, c: Any) -> tuple[Any, Exact]:
+def affine(o: Operands, stored: Callable[[Any], Any], bias: Any) -> tuple[Any, Exact]:
     """Apply a dense or sparse product, with or without bias."""
-    weight = p.numbers(2, 2 * N_INPUTS)
-    bias = p.draw(st.sampled_from([None, np.array([0.5, -1.0])]))
-    stored = p.draw(st.sampled_from([np.asarray, sp.csr_array]))
-    ids = build.affine(stored(weight), np.concatenate([a, b]), bias)
-    return ids, fractions(weight) @ np.concatenate([x, y]) + (0 if bias is None else fractions(bias))
+    weight = o.numbers(2, 2 * N_INPUTS)
+    ids = o.build.affine(stored(weight), np.concatenate([o.a, o.b]), bias)
+    return ids, fractions(weight) @ np.concatenate([o.x, o.y]) + (0 if bias is None else fractions(bias))
 
 
-def constant(p: Program, build: Builder, a: Any, x: Exact, b: Any, y: Exact, c: Any) -> tuple[Any, Exact]:
+def constant(o: Operands) -> tuple[Any, Exact]:
     """Mix in constants and the coordinate that is zero."""
-    return np.concatenate([a, build.constant(c), [ZERO]]), np.concatenate([x, fractions(c), fractions([0.0])])
+    ids = np.concatenate([o.a, o.build.constant(o.c), [ZERO]])
+    return ids, np.concatenate([o.x, o.k, fractions([0.0])])
 
 
-VERBS: dict[str, Callable[..., tuple[Any, Exact]]] = {
-    "affine": affine,
+BIAS = np.array([0.5, -1.0])
+DIVISORS = np.array([0.5, -2.0, 1.0])
+TWO = np.full(N_INPUTS, 2.0)
+
+VERBS: dict[str, Callable[[Operands], tuple[Any, Exact]]] = {
+    "dense": lambda o: affine(o, np.asarray, BIAS),
+    "dense product": lambda o: affine(o, np.asarray, None),
+    "sparse": lambda o: affine(o, sp.csr_array, BIAS),
+    "sparse product": lambda o: affine(o, sp.csr_array, None),
     "constant": constant,
-    "relu": lambda p, build, a, x, b, y, c: (build.relu(a), relu(x)),
-    "concat": lambda p, build, a, x, b, y, c: (np.concatenate([a, b]), np.concatenate([x, y])),
-    "add": lambda p, build, a, x, b, y, c: (build.add([a, b, a]), x + y + x),
-    "subtract": lambda p, build, a, x, b, y, c: (build.add([a, b], [1.0, -1.0]), x - y),
-    "shift": lambda p, build, a, x, b, y, c: (build.shift(a, c), x + fractions(c)),
-    "from constant": lambda p, build, a, x, b, y, c: (build.shift(a, c, sign=-1.0), fractions(c) - x),
-    "scale": lambda p, build, a, x, b, y, c: (build.scale(a, c), x * fractions(c)),
-    "divide": lambda p, build, a, x, b, y, c: (build.divide(a, [0.5, -2.0, 1.0]), x / fractions([0.5, -2.0, 1.0])),
-    "mean": lambda p, build, a, x, b, y, c: (
-        build.mean(np.stack([a, b], axis=-1), 4.0 * np.ones(N_INPUTS)),
-        (x + y) / 4,
-    ),
-    "negative": lambda p, build, a, x, b, y, c: (build.negative(a), -x),
-    "absolute": lambda p, build, a, x, b, y, c: (build.absolute(a), abs(x)),
-    "maximum": lambda p, build, a, x, b, y, c: (build.maximum(a, b), np.maximum(x, y)),
-    "minimum": lambda p, build, a, x, b, y, c: (build.minimum(a, b), np.minimum(x, y)),
-    "at least": lambda p, build, a, x, b, y, c: (build.at_least(a, c), np.maximum(x, fractions(c))),
-    "at most": lambda p, build, a, x, b, y, c: (build.at_most(a, c), np.minimum(x, fractions(c))),
-    "clip": lambda p, build, a, x, b, y, c: (
-        build.clip(a, -0.75, c),
-        np.minimum(np.maximum(x, Fraction(-3, 4)), fractions(c)),
-    ),
-    "leaky": lambda p, build, a, x, b, y, c: (build.leaky(a, c), relu(x) - fractions(c) * relu(-x)),
-    "round": lambda p, build, a, x, b, y, c: (build.round(a), x),
+    "relu": lambda o: (o.build.relu(o.a), relu(o.x)),
+    "concat": lambda o: (np.concatenate([o.a, o.b]), np.concatenate([o.x, o.y])),
+    "add": lambda o: (o.build.add([o.a, o.b, o.a]), o.x + o.y + o.x),
+    "add with bias": lambda o: (o.build.add([o.a, o.b], bias=o.c), o.x + o.y + o.k),
+    "subtract": lambda o: (o.build.add([o.a, o.b], [1.0, -1.0]), o.x - o.y),
+    "shift": lambda o: (o.build.shift(o.a, o.c), o.x + o.k),
+    "from constant": lambda o: (o.build.shift(o.a, o.c, sign=-1.0), o.k - o.x),
+    "scale": lambda o: (o.build.scale(o.a, o.c), o.x * o.k),
+    "divide": lambda o: (o.build.divide(o.a, DIVISORS), o.x / fractions(DIVISORS)),
+    "mean": lambda o: (o.build.mean(np.stack([o.a, o.b], axis=-1), 2 * TWO), (o.x + o.y) / 4),
+    "negative": lambda o: (o.build.negative(o.a), -o.x),
+    "absolute": lambda o: (o.build.absolute(o.a), abs(o.x)),
+    "maximum": lambda o: (o.build.maximum(o.a, o.b), np.maximum(o.x, o.y)),
+    "minimum": lambda o: (o.build.minimum(o.a, o.b), np.minimum(o.x, o.y)),
+    "at least": lambda o: (o.build.at_least(o.a, o.c), np.maximum(o.x, o.k)),
+    "at most": lambda o: (o.build.at_most(o.a, o.c), np.minimum(o.x, o.k)),
+    "clip": lambda o: (o.build.clip(o.a, -0.75, o.c), np.minimum(np.maximum(o.x, Fraction(-3, 4)), o.k)),
+    "leaky": lambda o: (o.build.leaky(o.a, o.c), relu(o.x) - o.k * relu(-o.x)),
+    "round": lambda o: (o.build.round(o.a), o.x),
 }
 
 

@@ -1,0 +1,1 @@
+"""Scripts that measure optverify; not part of the installed package."""

@@ -1,0 +1,436 @@
+"""Run the verifier on a folder of ONNX networks and VNN-LIB properties, and compare with listed verdicts.
+
+    python -m benchmarks.vnnlib FOLDER --time-limit 60 --csv results.csv
+
+``FOLDER/instances.csv`` names the files relative to the folder: columns ``onnx,vnnlib,timeout_s,verdict``, or
+three columns without a header as competitions publish them. Every instance is a process of its own, run
+through the public command line, so that one that crashes or hangs costs no other. Each row is in the
+result file before the next instance starts; started again, the script goes on where it stopped.
+
+Exit codes: 0 done, 1 some verdict contradicts the listed one, 2 wrong usage, 130 interrupted.
+Needs Linux (process groups, wait4).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NoReturn
+
+COMMAND = (sys.executable, "-m", "optverify.cli", "verify")
+FIELDS = ("onnx", "vnnlib", "listed", "verdict", "right", "exit", "cpu_seconds", "wall_seconds", "peak_mib", "reason")
+LISTED = {
+    "unsat": "verified",
+    "verified": "verified",
+    "sat": "falsified",
+    "falsified": "falsified",
+    "unknown": "unknown",
+    "": "unknown",
+}
+EXIT_CODES = {"verified": 0, "falsified": 1, "unknown": 2}
+OUTPUT_LIMIT = 1 << 20
+"""Bytes of output kept from one instance."""
+
+
+class UsageError(Exception):
+    """Something that the user has to change; one line, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One line of instances.csv.
+
+    Parameters
+    ----------
+    onnx, vnnlib : str
+        Relative to the folder.
+    timeout : float or None
+        Seconds that the benchmark allows.
+    listed : str
+        ``verified``, ``falsified`` or ``unknown``.
+    """
+
+    onnx: str
+    vnnlib: str
+    timeout: float | None
+    listed: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies it in the result file."""
+        return self.onnx, self.vnnlib
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one process did.
+
+    Parameters
+    ----------
+    verdict : str
+        ``verified``, ``falsified``, ``unknown`` or ``error``.
+    exit : int
+        Exit code; negative: the signal that ended it.
+    cpu_seconds, wall_seconds : float
+        Processor time of the process and of its children that it waited for; elapsed time.
+    peak_mib : float
+        Largest resident memory of one of these processes, in MiB.
+    reason : str
+    """
+
+    verdict: str
+    exit: int
+    cpu_seconds: float
+    wall_seconds: float
+    peak_mib: float
+    reason: str
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError
+    return value
+
+
+def read_instances(folder: Path, match: str = "") -> list[Instance]:
+    """Read ``instances.csv``, keeping the lines that contain `match`, each pair of files once.
+
+    Raises
+    ------
+    UsageError
+        The file is missing or has a line that makes no sense; the message names the line.
+    """
+    path = folder / "instances.csv"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [(k, [cell.strip() for cell in row]) for k, row in enumerate(csv.reader(stream), 1) if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: {error}") from None
+    columns = ["onnx", "vnnlib", "timeout_s", "verdict"]
+    if rows and "onnx" in rows[0][1]:
+        columns = rows.pop(0)[1]
+        if "vnnlib" not in columns:
+            raise UsageError(f"{path}: the header needs the columns onnx and vnnlib, got {', '.join(columns)}")
+    instances: dict[tuple[str, str], Instance] = {}
+    for line, cells in rows:
+        named = dict(zip(columns, cells, strict=False))
+        if not named.get("onnx") or not named.get("vnnlib"):
+            raise UsageError(f"{path}, line {line}: expected onnx,vnnlib,timeout_s,verdict, got {','.join(cells)!r}")
+        listed = LISTED.get(named.get("verdict", "").lower())
+        if listed is None:
+            raise UsageError(f"{path}, line {line}: unknown verdict {named['verdict']!r}; known: {', '.join(LISTED)}")
+        try:
+            timeout = _positive(named["timeout_s"]) if named.get("timeout_s") else None
+        except ValueError:
+            raise UsageError(f"{path}, line {line}: timeout_s {named['timeout_s']!r} is not a time") from None
+        instance = Instance(named["onnx"], named["vnnlib"], timeout, listed)
+        if match in f"{instance.onnx},{instance.vnnlib}":
+            instances.setdefault(instance.key, instance)
+    return list(instances.values())
+
+
+class Results:
+    """The result file: a header and one complete line for each finished instance.
+
+    Parameters
+    ----------
+    path : Path
+    resume : bool
+        Keep the rows that are there; a last line that a kill tore off is dropped. Otherwise start afresh.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written, or what is there is something else than earlier results.
+    """
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self.rows: list[dict[str, str]] = []
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            data = path.read_bytes() if resume else b""
+            whole = data[: data.rfind(b"\n") + 1]
+            if whole:
+                self.rows = _read_rows(path, whole)
+            os.ftruncate(self._handle, len(whole))
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror or error}") from None
+        if not whole:
+            self._write(FIELDS)
+
+    def add(self, row: dict[str, str]) -> None:
+        """Append a row; it survives whatever happens to this process afterwards."""
+        self.rows.append(row)
+        self._write([row[name] for name in FIELDS])
+
+    def _write(self, cells: Sequence[str]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        os.write(self._handle, line.getvalue().encode())
+        os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._handle)
+
+
+def _read_rows(path: Path, data: bytes) -> list[dict[str, str]]:
+    try:
+        header, *rows = csv.reader(data.decode().splitlines())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: {error}") from None
+    if tuple(header) != FIELDS or any(len(row) != len(FIELDS) for row in rows):
+        raise UsageError(f"{path} holds something else than results of this script; choose another --csv")
+    return [dict(zip(FIELDS, row, strict=True)) for row in rows]
+
+
+class Runner:
+    """Starts processes, each in a group of its own, and ends the groups.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What comes before ``NET PROP --time-limit S --json -``.
+    grace : float
+        Seconds past the time limit after which a process is killed.
+    """
+
+    def __init__(self, command: Sequence[str], grace: float) -> None:
+        self._command, self._grace = tuple(command), grace
+        self._lock = threading.Lock()
+        self._living: set[int] = set()
+        self._stopped = False
+
+    def run(self, network: Path, prop: Path, seconds: float) -> Outcome:
+        """Run one instance to its end; never raises on account of what the process does."""
+        arguments = [*self._command, str(network), str(prop), "--time-limit", f"{seconds:g}", "--json", "-"]
+        # Files and not pipes: a process left behind by the instance would hold a pipe open.
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            started = time.monotonic()
+            with self._lock:
+                if self._stopped:
+                    raise KeyboardInterrupt
+                try:
+                    process = subprocess.Popen(
+                        arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
+                    )
+                except OSError as error:
+                    return Outcome("error", 127, 0.0, 0.0, 0.0, f"cannot be started: {error}")
+                self._living.add(process.pid)
+            late = threading.Event()
+
+            def end() -> None:
+                late.set()
+                self._kill(process.pid)
+
+            timer = threading.Timer(seconds + self._grace, end)
+            timer.start()
+            # Wait without reaping: until then no other process can have this id, so killing it is safe.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            wall = time.monotonic() - started
+            timer.cancel()
+            with self._lock:
+                self._kill_group(process.pid)  # what the instance may have left running
+                self._living.discard(process.pid)
+                _, status, usage = os.wait4(process.pid, 0)
+            code = process.returncode = os.waitstatus_to_exitcode(status)
+            reason = f"killed: still running {self._grace:g} s after the time limit" if late.is_set() else ""
+            verdict, reason = ("error", reason) if reason else _judge(code, _tail(output), _tail(errors))
+        return Outcome(verdict, code, usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024, reason)
+
+    def stop(self) -> None:
+        """Kill everything that runs and start nothing more."""
+        with self._lock:
+            self._stopped = True
+            for pid in self._living:
+                self._kill_group(pid)
+
+    def _kill(self, pid: int) -> None:
+        with self._lock:
+            if pid in self._living:
+                self._kill_group(pid)
+
+    @staticmethod
+    def _kill_group(pid: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _tail(stream: Any) -> str:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - OUTPUT_LIMIT))
+    return str(stream.read().decode("utf-8", "replace"))
+
+
+def _judge(code: int, output: str, errors: str) -> tuple[str, str]:
+    """Return (verdict, reason); only a proper answer with the exit code that belongs to it counts."""
+    if code < 0:
+        return "error", f"ended by signal {-code} ({signal.strsignal(-code)})"
+    try:
+        answer = json.loads(output[output.index("{") :])
+        verdict, reason = str(answer["verdict"]), str(answer.get("reason") or "")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        last = (errors.strip().splitlines() or output.strip().splitlines() or ["no output"])[-1]
+        return "error", f"no answer: {last[:300]}"
+    if verdict not in EXIT_CODES or EXIT_CODES[verdict] != code:
+        return "error", f"exit code {code} with verdict {verdict!r}"
+    return verdict, reason[:300]
+
+
+def is_right(verdict: str, listed: str) -> str:
+    """Return "yes", "NO", or "" where there is nothing to compare."""
+    decided = {"verified", "falsified"}
+    if verdict not in decided or listed not in decided:
+        return ""
+    return "yes" if verdict == listed else "NO"
+
+
+def make_row(instance: Instance, outcome: Outcome) -> dict[str, str]:
+    """Return the cells of the result file, in the order of FIELDS."""
+    cells = (
+        instance.onnx,
+        instance.vnnlib,
+        instance.listed,
+        outcome.verdict,
+        is_right(outcome.verdict, instance.listed),
+        str(outcome.exit),
+        f"{outcome.cpu_seconds:.3f}",
+        f"{outcome.wall_seconds:.3f}",
+        f"{outcome.peak_mib:.1f}",
+        " ".join(outcome.reason.split()),  # on one line: resuming depends on it
+    )
+    return dict(zip(FIELDS, cells, strict=True))
+
+
+def totals(rows: Sequence[dict[str, str]]) -> str:
+    """Return the summary of the given rows as text."""
+    wrong = [row for row in rows if row["right"] == "NO"]
+    solved = [row for row in rows if row["verdict"] in {"verified", "falsified"} and row not in wrong]
+    lines = [
+        f"instances    {len(rows)}",
+        f"solved       {len(solved)}",
+        f"wrong        {len(wrong)}",
+        f"unknown      {sum(row['verdict'] == 'unknown' for row in rows)}",
+        f"errors       {sum(row['verdict'] == 'error' for row in rows)}",
+    ]
+    for what in ("cpu", "wall"):
+        times = [float(row[f"{what}_seconds"]) for row in rows] or [0.0]
+        lines.append(f"{what + ' s':12} total {sum(times):.1f}   median {median(times):.2f}   max {max(times):.2f}")
+    lines.append(f"peak memory  {max((float(row['peak_mib']) for row in rows), default=0.0):.0f} MiB")
+    lines += [f"WRONG: {row['verdict']}, listed {row['listed']}: {row['onnx']} {row['vnnlib']}" for row in wrong]
+    return "\n".join(lines)
+
+
+def benchmark(
+    folder: Path, instances: Sequence[Instance], results: Results, runner: Runner, limit: float | None, jobs: int
+) -> None:
+    """Run what has no row yet and print a line for each.
+
+    Raises
+    ------
+    UsageError
+        An instance has no time limit of its own and none is given.
+    """
+    done = {(row["onnx"], row["vnnlib"]) for row in results.rows}
+    todo = [instance for instance in instances if instance.key not in done]
+    if limit is None and any(instance.timeout is None for instance in todo):
+        raise UsageError("instances.csv has no timeout_s: pass --time-limit")
+    print(f"{len(instances)} instances, {len(instances) - len(todo)} done already", flush=True)
+
+    def work(instance: Instance) -> Outcome:
+        seconds = limit if limit is not None else instance.timeout
+        assert seconds is not None
+        return runner.run(folder / instance.onnx, folder / instance.vnnlib, seconds)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            futures = {pool.submit(work, instance): instance for instance in todo}
+            for number, future in enumerate(as_completed(futures), len(instances) - len(todo) + 1):
+                row = make_row(futures[future], future.result())
+                results.add(row)
+                note = {"yes": "right", "NO": "WRONG", "": ""}[row["right"]]
+                print(
+                    f"[{number:>{len(str(len(instances)))}}/{len(instances)}] {row['verdict']:9} {note:5} "
+                    f"cpu {float(row['cpu_seconds']):8.2f} s  wall {float(row['wall_seconds']):8.2f} s  "
+                    f"{row['onnx']} {row['vnnlib']}{'  ' + row['reason'] if row['verdict'] == 'error' else ''}",
+                    flush=True,
+                )
+        finally:
+            runner.stop()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """Let a polite kill end the instances too."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
+    """Run the script; return the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+    command : sequence of str
+        What to run on each instance; for tests and for comparing other programs with the same command line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.vnnlib", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
+    parser.add_argument("--time-limit", type=_positive, metavar="S", help="seconds an instance (default: its own)")
+    parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="instances at a time (default 1)")
+    parser.add_argument("--grace", type=_positive, default=15.0, metavar="S", help="kill this long after the limit")
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished instances")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    try:
+        instances = read_instances(options.folder, options.match)
+        if not instances:
+            raise UsageError(f"{options.folder}: no instance contains {options.match!r}")
+        results = Results(options.csv, options.resume)
+        runner = Runner(command, options.grace)
+        try:
+            with _terminated_is_interrupted():
+                benchmark(options.folder, instances, results, runner, options.time_limit, options.jobs)
+        finally:
+            results.close()
+    except UsageError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+    wanted = {instance.key for instance in instances}
+    rows = [row for row in results.rows if (row["onnx"], row["vnnlib"]) in wanted]
+    print(totals(rows))
+    return 1 if any(row["right"] == "NO" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

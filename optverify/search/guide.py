@@ -1,0 +1,68 @@
+"""A mixed-integer solver as a guide: points to try and a figure to compare with, never a verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import isnan, nan
+
+import numpy as np
+
+from optverify.bounds.crown import crown, output_bounds
+from optverify.bounds.relaxed import frame_of, relaxed
+from optverify.interval import Array
+from optverify.query import Goal
+from optverify.search.leaf import objective_of
+from optverify.solvers.solution import Status
+
+MAX_UNSTABLE = 60
+"""Beyond this many binary variables the program rarely ends in the time that it is given."""
+
+SHARE = 0.1
+"""Of the time that is left, at most this much..."""
+
+MOST_SECONDS = 5.0
+"""... and at most this long."""
+
+
+def guide(goal: Goal, solver: str, time_left: float, offer: Callable[[Array], bool]) -> float:
+    """Minimise the largest row of each group by the big-M program, where there are few binary variables.
+
+    Parameters
+    ----------
+    goal : Goal
+    solver : str
+    time_left : float, seconds
+    offer : callable
+        Given each point that the solver finds; returns True to stop.
+
+    Returns
+    -------
+    float
+        What the solver says that the least such value over all groups is; NaN if it was not asked, stopped
+        early or was not needed because backward bounds close every group. A claim.
+    """
+    deadline = time.monotonic() + min(SHARE * time_left, MOST_SECONDS)
+    bounds, frame = crown(goal.network, goal.region.outward.take(None))
+    value = output_bounds(frame).value[0]
+    hard = [g for g, rows in enumerate(goal.groups) if not value[list(rows)].max() > 0]
+    root = bounds.take(0)
+    if bounds.empty.any() or sum(int(u.sum()) for u in root.unstable(goal.network)) > MAX_UNSTABLE:
+        return nan
+    frame = frame_of(goal.network, goal.region.outward, root)
+    claims: list[float] = []
+    for g in hard:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return nan
+
+        def incumbent(_: float, primal: Array) -> bool:
+            return offer(primal[: goal.network.n_inputs])
+
+        answer = relaxed(
+            frame, root, objective_of(goal, g), solver, formulation="bigm", time_limit=left, on_incumbent=incumbent
+        )
+        if answer.point is not None and offer(answer.point):
+            return answer.solution.objective
+        claims.append(answer.solution.objective if answer.solution.status is Status.OPTIMAL else nan)
+    return nan if not claims or any(map(isnan, claims)) else float(np.min(claims))
