@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from optverify import solvers
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Linear, rational
 from optverify.interval import Array, nearest, round_up
@@ -17,9 +19,10 @@ from optverify.query import Box, Goal, Query, append_rows
 from optverify.results import BoundResult, Verdict, Verification, versions
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
-from optverify.search.guide import guide
+from optverify.search.guide import guide, guide_seconds
 from optverify.search.methods import METHODS, Bounded, Task
 from optverify.search.tree import Outcome, Progress, Search, Stop
+from optverify.solvers.solution import Solver
 from optverify.witness import Witness, examine, replay
 
 NEAR = 1e-4
@@ -63,7 +66,7 @@ def verify(
     query: Query,
     *,
     time_limit: float | None = None,
-    solver: str | None = "highs",
+    solver: str | Solver | None = "highs",
     strategy: Branching | None = None,
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
@@ -76,7 +79,7 @@ def verify(
     query : Query
     time_limit : float, seconds of wall clock, optional
         What is proved by then is in the answer.
-    solver : str or None
+    solver : str or Solver or None
         For the linear programs; None works without.
     strategy : Branching, optional
     progress : callable, optional
@@ -108,7 +111,7 @@ def verify(
     target = _Counterexample(network, query)
     outcomes: list[Outcome] = []
     claims: list[float] = []
-    stop = Stop.CLOSED
+    stop, deadline = Stop.CLOSED, np.inf if time_limit is None else started + time_limit
     try:
         bests = [attack.Best() for _ in goals]
         rng = np.random.default_rng(seed)
@@ -117,32 +120,30 @@ def verify(
             if best.point is not None and target.offer(best.value, best.point):
                 stop = Stop.FOUND
                 break
+        patience = time.monotonic() + guide_seconds(deadline - time.monotonic())
         for goal, best in zip(goals, bests, strict=True):
             if stop is Stop.CLOSED and solver is not None:
-                left = np.inf if time_limit is None else time_limit - (time.monotonic() - started)
-                claims.append(guide(goal, solver, left, lambda x, g=goal, b=best: _try(g, b, target, x)))  # type: ignore[misc]
-                stop = Stop.FOUND if target.witness is not None else stop
+                claims.append(guide(goal, solver, patience, partial(_try, goal, best, target)))
+                stop = Stop.CLOSED if target.witness is None else Stop.FOUND
         for goal, best in zip(goals, bests, strict=True):
-            if stop is not Stop.CLOSED:
-                break
-            left = None if time_limit is None else time_limit - (time.monotonic() - started)
-            search = Search(goal, target, strategy or Hybrid(), report=progress, solver=solver, best=best)
-            outcomes.append(search.run(left))
-            stop = outcomes[-1].stop
+            # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
+            if stop in (Stop.CLOSED, Stop.STUCK):
+                search = Search(goal, target, strategy or Hybrid(), report=progress, solver=solver, best=best)
+                outcomes.append(search.run(deadline - time.monotonic()))
+                stop = stop if outcomes[-1].stop is Stop.CLOSED else outcomes[-1].stop
     except KeyboardInterrupt:
         stop = Stop.INTERRUPTED
-    bound = min((o.progress.lower for o in outcomes), default=None)
-    if len(outcomes) < len(goals) or bound is None or not np.isfinite(bound):
-        bound = None
-    claims = [c for c in claims if not np.isnan(c)]
+    proved = min((o.progress.lower for o in outcomes), default=-np.inf)
+    everywhere = len(outcomes) == len(goals) and np.isfinite(proved)
+    known = [c for c in claims if not np.isnan(c)]
     verdict, reason = _judge(stop, bool(goals), target)
     witness = target.witness
     return Verification(
         verdict=verdict,
         reason=reason,
         claim_text=query.text,
-        bound=bound,
-        claim=min(claims) if claims else None,
+        bound=proved if everywhere else None,
+        claim=min(known) if known else None,
         witness=witness,
         near_miss=target.near_miss() if verdict is Verdict.UNKNOWN else None,
         replay=replay(network, query, witness) if witness else (),
@@ -153,7 +154,7 @@ def verify(
         cpu_seconds=time.process_time() - cpu,
         network=network.digest,
         query=query.digest,
-        solver=solver,
+        solver=name_of(solver),
         versions=versions(),
     )
 
@@ -162,6 +163,11 @@ def _try(goal: Goal, best: attack.Best, target: _Counterexample, x: Array) -> bo
     """Offer a point that a solver found."""
     attack.evaluate(goal, x[None], best)
     return best.point is not None and target.offer(best.value, best.point)
+
+
+def name_of(solver: str | Solver | None) -> str | None:
+    """Return the name of a solver that may be given as one."""
+    return None if solver is None else solvers.get(solver).name
 
 
 def _judge(stop: Stop, any_goal: bool, target: _Counterexample) -> tuple[Verdict, str]:
@@ -206,7 +212,7 @@ def bound(
     *,
     method: str = "exact",
     sense: Literal["min", "max"] = "min",
-    solver: str | None = "highs",
+    solver: str | Solver | None = "highs",
     gap: float = 1e-6,
     time_limit: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -224,7 +230,7 @@ def bound(
         ``interval``, ``crown``, ``triangle``, ``bigm`` (a claim with a rigorous root bound), or ``exact``
         (branch and bound until the gap is closed).
     sense : "min" or "max"
-    solver : str or None
+    solver : str or Solver or None
     gap : float
         ``exact`` ends once upper - lower <= gap * max(1, |upper|).
     time_limit : float, seconds, optional
@@ -265,19 +271,19 @@ def bound(
     if target.point is None:  # every sampled value overflowed: any point of the region will do
         target.offer(-np.inf, 0.5 * region.outward.lower + 0.5 * region.outward.upper)
     assert target.point is not None
-    lower, upper, claim, exact = result.lower, target.upper, result.claim, target.exact
+    lower, upper, claim, attained = result.lower, target.upper, result.claim, target.exact
     if sense == "max":
-        lower, upper, exact = -upper, -lower, -exact
+        lower, upper, attained = -upper, -lower, -attained
         claim = None if claim is None else -claim
     return BoundResult(
         lower=lower,
         upper=upper,
         claim=claim,
         point=tuple(nearest(v) for v in region.clamp(target.point.tolist())),
-        attained=exact,
+        attained=attained,
         sense=sense,
         method=method,
-        solver=solver if result.claim is not None or result.programs else None,
+        solver=name_of(solver) if result.claim is not None or result.programs else None,
         complete=result.complete,
         reason=result.reason,
         nodes=result.nodes,

@@ -15,7 +15,7 @@ from optverify.interval import Array, Interval
 from optverify.network import Affine, Network, Relu
 from optverify.preactivation import Bounds
 from optverify.safe.multipliers import Frame, mean_bound
-from optverify.solvers.solution import Incumbent, Solution
+from optverify.solvers.solution import Incumbent, Solution, Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def relaxed(
     frame: Frame,
     bounds: Bounds,
     objective: Objective,
-    solver: str,
+    solver: str | Solver,
     *,
     formulation: str = "triangle",
     time_limit: float | None = None,
@@ -94,7 +94,7 @@ def relaxed(
         Of one region, with `bounds`.
     bounds : Bounds, ends of shape (n_k,)
     objective : Weighted or Largest
-    solver : str
+    solver : str or Solver
     formulation : str
     time_limit : float, seconds, optional
     start : Solution, optional

@@ -11,7 +11,7 @@ from optverify.formulations.encoder import Weighted
 from optverify.interval import Interval
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
-from optverify.solvers.solution import Solution
+from optverify.solvers.solution import Solution, Solver
 
 
 def tighten(
@@ -19,7 +19,7 @@ def tighten(
     region: Interval,
     bounds: Bounds,
     *,
-    solver: str = "highs",
+    solver: str | Solver = "highs",
     time_limit: float | None = None,
 ) -> Bounds:
     """Minimise and maximise every unstable pre-activation over the triangle relaxation of the layers below.
@@ -30,7 +30,7 @@ def tighten(
     region : Interval, ends of shape (n_inputs,)
     bounds : Bounds, ends of shape (n_k,)
         Proved, for instance by :func:`optverify.bounds.crown.crown`.
-    solver : str
+    solver : str or Solver
     time_limit : float, seconds, optional
         What is not done by then keeps its bounds.
 

@@ -13,7 +13,7 @@ from optverify.bounds.relaxed import frame_of, relaxed
 from optverify.interval import Array
 from optverify.query import Goal
 from optverify.search.leaf import objective_of
-from optverify.solvers.solution import Status
+from optverify.solvers.solution import Solver, Status
 
 MAX_UNSTABLE = 60
 """Beyond this many binary variables the program rarely ends in the time that it is given."""
@@ -25,14 +25,19 @@ MOST_SECONDS = 5.0
 """... and at most this long."""
 
 
-def guide(goal: Goal, solver: str, time_left: float, offer: Callable[[Array], bool]) -> float:
+def guide_seconds(time_left: float) -> float:
+    """Return how long the guide may take in all."""
+    return min(SHARE * time_left, MOST_SECONDS)
+
+
+def guide(goal: Goal, solver: str | Solver, deadline: float, offer: Callable[[Array], bool]) -> float:
     """Minimise the largest row of each group by the big-M program, where there are few binary variables.
 
     Parameters
     ----------
     goal : Goal
-    solver : str
-    time_left : float, seconds
+    solver : str or Solver
+    deadline : float, seconds of ``time.monotonic``
     offer : callable
         Given each point that the solver finds; returns True to stop.
 
@@ -42,7 +47,6 @@ def guide(goal: Goal, solver: str, time_left: float, offer: Callable[[Array], bo
         What the solver says that the least such value over all groups is; NaN if it was not asked, stopped
         early or was not needed because backward bounds close every group. A claim.
     """
-    deadline = time.monotonic() + min(SHARE * time_left, MOST_SECONDS)
     bounds, frame = crown(goal.network, goal.region.outward.take(None))
     value = output_bounds(frame).value[0]
     hard = [g for g, rows in enumerate(goal.groups) if not value[list(rows)].max() > 0]

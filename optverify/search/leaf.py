@@ -13,6 +13,7 @@ from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
 from optverify.query import Goal
 from optverify.search.branching import NeuronSplit
+from optverify.solvers.solution import Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def objective_of(goal: Goal, group: int) -> Objective:
 
 
 def program_bound(
-    goal: Goal, region: Interval, bounds: Bounds, group: int, solver: str, time_limit: float
+    goal: Goal, region: Interval, bounds: Bounds, group: int, solver: str | Solver, time_limit: float
 ) -> LeafBound:
     """Bound one group of a node by the triangle program.
 
@@ -55,7 +56,7 @@ def program_bound(
     region : Interval, ends of shape (n_inputs,)
     bounds : Bounds, ends of shape (n_k,)
     group : int
-    solver : str
+    solver : str or Solver
     time_limit : float, seconds
     """
     frame = frame_of(goal.network, region, bounds)
@@ -86,7 +87,7 @@ def root_program(
     goal: Goal,
     bounds: Bounds,
     formulation: str,
-    solver: str,
+    solver: str | Solver,
     time_limit: float | None,
     on_point: Callable[[Array], None],
 ) -> Relaxed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import isnan
+from math import inf, isnan
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.interval_propagation import propagate
@@ -15,7 +15,7 @@ from optverify.query import Goal
 from optverify.search import attack
 from optverify.search.leaf import root_program
 from optverify.search.tree import Progress, Search, Stop, Target
-from optverify.solvers.solution import Status
+from optverify.solvers.solution import Solver, Status
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Task:
         Learns of points found on the way.
     best : Best
         The most promising point so far.
-    solver : str or None
+    solver : str or Solver or None
     time_limit : float or None, seconds
     report : callable or None
     """
@@ -65,7 +65,7 @@ class Task:
     goal: Goal
     target: Target
     best: attack.Best
-    solver: str | None
+    solver: str | Solver | None
     time_limit: float | None
     report: Callable[[Progress], None] | None
 
@@ -138,7 +138,7 @@ def _program(task: Task, formulation: str) -> Bounded:
 def exact(task: Task) -> Bounded:
     """Bound by branch and bound until the gap is closed."""
     search = Search(task.goal, task.target, best_first=True, report=task.report, solver=task.solver, best=task.best)
-    outcome = search.run(task.time_limit)
+    outcome = search.run(inf if task.time_limit is None else task.time_limit)
     lower = max(outcome.progress.lower, _backward(task)[1])
     done = outcome.stop is Stop.CLOSED
     reason = "gap closed" if done else outcome.stop.value

@@ -26,6 +26,7 @@ from optverify.safe.multipliers import LinearBounds, combine
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid, InputSplit, Nodes, Split
 from optverify.search.leaf import program_bound
+from optverify.solvers.solution import Solver
 
 DESCENTS = 8
 """Points of each batch from which a short descent starts."""
@@ -157,7 +158,7 @@ class Search:
         Most nodes bounded at once.
     report : callable, optional
         Called with :class:`Progress` after each batch.
-    solver : str or None
+    solver : str or Solver or None
         For the linear programs; None uses none.
     best : Best
         The most promising point so far, from an attack.
@@ -169,7 +170,7 @@ class Search:
     best_first: bool = False
     batch: int = 256
     report: Callable[[Progress], None] | None = None
-    solver: str | None = "highs"
+    solver: str | Solver | None = "highs"
     best: attack.Best = field(default_factory=attack.Best)
 
     _open: list[Node] = field(default_factory=list, init=False)
@@ -180,17 +181,17 @@ class Search:
     _programs: int = field(default=0, init=False)
     _claim: float = field(default=np.nan, init=False)
 
-    def run(self, time_limit: float | None = None) -> Outcome:
+    def run(self, time_limit: float = np.inf) -> Outcome:
         """Search until the tree is closed, the target ends it, or time runs out.
 
         Ctrl-C ends it too and leaves what was proved.
 
         Parameters
         ----------
-        time_limit : float, seconds, optional
+        time_limit : float, seconds
         """
         self._started = time.monotonic()
-        deadline = np.inf if time_limit is None else self._started + time_limit
+        deadline = self._started + time_limit
         region = self.goal.region.outward
         self._open = [Node(region.lower, region.upper, (), tuple(range(len(self.goal.groups))), -np.inf, 0)]
         taken: list[Node] = []

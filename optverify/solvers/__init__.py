@@ -29,14 +29,16 @@ __all__ = [
 SOLVERS: Mapping[str, Solver] = MappingProxyType({solver.name: solver for solver in (Highs(),)})
 
 
-def get(name: str) -> Solver:
-    """Look a solver up; whether it is installed shows when it is asked.
+def get(name: str | Solver) -> Solver:
+    """Look a solver up, or return it if it is one; whether it is installed shows when it is asked.
 
     Raises
     ------
     InputError
         There is none of that name; the message lists those that there are.
     """
+    if not isinstance(name, str):
+        return name
     try:
         return SOLVERS[name]
     except KeyError:

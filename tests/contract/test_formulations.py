@@ -357,6 +357,19 @@ def test_overflowing_networks_are_sound(formulation: Formulation) -> None:
 
 
 @each
+def test_slack_that_overflows_drops_its_row_only(formulation: Formulation) -> None:
+    """Of two rows with slack the first overflows: it says nothing, the second still holds the output down."""
+    layer = Affine([[1e300], [1.0]], np.zeros(2), slack=np.array([1e10, 0.5]))
+    network, region = Network((layer,)), Interval(np.array([-1.0]), np.array([1.0]))
+    program = formulation.build(network, region, Bounds(()), Weighted(np.array([0.0, 1.0])))
+    assert broken(program, [Fraction(1), Fraction(10) ** 309, Fraction(3, 2)]) == []
+    assert broken(program, [Fraction(1), Fraction(0), Fraction(2)]) != []
+    found = read_multipliers(network, program, np.arange(1.0, program.n_rows + 1))
+    assert found is not None
+    assert found.g[0].shape == (2,)
+
+
+@each
 def test_a_network_without_neurons_is_encoded_exactly(formulation: Formulation) -> None:
     """A purely affine network is a linear program whose optimum is its minimum."""
     network = Network((Affine([[1.0, -2.0]], np.array([0.5])),))

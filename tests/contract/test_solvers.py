@@ -205,6 +205,11 @@ def test_time_limit_of_nothing(solver: Solver) -> None:
     solution = solver.solve(hard(), time_limit=0.0)
     assert solution.status is Status.LIMIT
     assert solution.bound <= 0.0 or isnan(solution.bound)
+    # A simplex method that was stopped holds a point that is not feasible: that is none.
+    stopped = solver.solve(KNOWN["inequality"].program, time_limit=0.0)
+    assert stopped.status is Status.LIMIT
+    assert stopped.primal is None
+    assert isnan(stopped.objective)
 
 
 @each

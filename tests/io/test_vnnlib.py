@@ -364,6 +364,9 @@ def test_the_written_text() -> None:
         "(assert (<= (* 2.0 Y_0) (+ Y_1 0.5)))\n(assert (< X_0 Y_0))\n"
     )
     assert "(assert false)" in write_vnnlib(Query((), 1, 1))
+    tiny, long = (Query((Case(UNIT, (Y[0] <= v,)),), 2, 2) for v in (Fraction(-5e-324), Fraction("1e-1200")))
+    assert f"(+ Y_0 0.{'0' * 323}4940656458412465" in write_vnnlib(tiny), "every float64 is written as a decimal"
+    assert f"(/ 1.0 1{'0' * 1200}.0)" in write_vnnlib(long)
 
 
 def test_cases_without_rows_stay_equivalent() -> None:

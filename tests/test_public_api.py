@@ -1,0 +1,70 @@
+"""What the package exports, and that it needs no optional package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import optverify
+from optverify.errors import MissingExtra, OptverifyError, require
+
+
+def test_exports_are_complete_and_sorted() -> None:
+    """`__all__` is sorted, everything in it exists, and every public class is in it."""
+    assert optverify.__all__ == sorted(optverify.__all__)
+    for name in optverify.__all__:
+        assert getattr(optverify, name) is not None
+    public = {n for n, v in vars(optverify).items() if not n.startswith("_") and (isinstance(v, type))}
+    assert public <= set(optverify.__all__)
+
+
+def test_public_functions_and_classes_are_documented() -> None:
+    """Everything exported has a docstring that starts with a sentence."""
+    for name in optverify.__all__:
+        doc = getattr(optverify, name).__doc__
+        assert doc
+        assert doc.strip().split("\n")[0].endswith((".", "?"))
+
+
+BLOCK = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "flint", "mosek", "onnxruntime", "matplotlib", "IPython"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_verifies_without_any_extra() -> None:
+    """With every optional package blocked the core still verifies."""
+    code = BLOCK + (
+        "from optverify import *\n"
+        "net = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0])])\n"
+        "print(verify(net, Query.always(Box([-1], [2]), outputs(1)[0] <= 3, 1)).verdict.value)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "verified", done.stderr
+
+
+def test_a_missing_extra_is_named() -> None:
+    """Reading a PyTorch module without torch says which extra brings it."""
+    code = BLOCK + (
+        "from optverify import load\n"
+        "try:\n    load(object(), input_shape=(3,))\n"
+        "except ImportError as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("MissingExtra"), done.stdout + done.stderr
+    assert "optverify[torch]" in done.stdout
+
+
+def test_require_imports_or_names_the_extra() -> None:
+    """An installed module comes back; a missing one is a MissingExtra, which is an ImportError."""
+    assert require("json", "anything").__name__ == "json"
+    with pytest.raises(MissingExtra, match=r"optverify\[magic\]"):
+        require("no_such_module_here", "magic")
+    assert issubclass(MissingExtra, OptverifyError)
+    assert issubclass(MissingExtra, ImportError)
