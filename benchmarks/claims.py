@@ -13,6 +13,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -41,7 +42,7 @@ def random_network(rng: np.random.Generator) -> Network:
     sizes = [int(rng.integers(1, 4)), int(rng.integers(1, 5)), int(rng.integers(1, 5)), 1]
     spread = int(rng.choice([0, 0, 2, 8]))
     steps = []
-    for n, m in zip(sizes[:-1], sizes[1:], strict=True):
+    for n, m in pairwise(sizes):
         scale = 10.0 ** rng.integers(-spread, spread + 1, (m, 1))
         steps.append((rng.normal(size=(m, n)) * scale, rng.normal(size=m) * scale[:, 0]))
     return Network.from_arrays(steps)

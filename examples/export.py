@@ -37,7 +37,7 @@ class Network:
     clip: tuple[float, float] | None = None
 
     def __call__(self, inputs: ArrayLike) -> Array:
-        """Outputs for the rows of inputs."""
+        """Evaluate the network at the rows of inputs."""
         x = np.asarray(inputs, np.float32)
         if self.mean is not None and self.scale is not None:
             x = (x - self.mean) / self.scale
@@ -45,10 +45,10 @@ class Network:
             x = np.maximum(x @ weight.T + bias, np.float32(0))
         weight, bias = self.layers[-1]
         x = x @ weight.T + bias
-        return x if self.clip is None else np.clip(x, *np.float32(self.clip))
+        return x if self.clip is None else x.clip(*self.clip)
 
     def folded(self) -> Network:
-        """The same function with the normalisation merged into the first layer."""
+        """Merge the normalisation into the first layer."""
         if self.mean is None or self.scale is None:
             return self
         (weight, bias), *rest = self.layers

@@ -49,7 +49,7 @@ def fit(
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    offset, factor = np.float32(mean), np.float32(scale)
+    offset, factor = np.array(mean, np.float32), np.array(scale, np.float32)
     x = torch.from_numpy((inputs.astype(np.float32) - offset) / factor)
     y = torch.from_numpy(targets.astype(np.float32))
     sizes = [x.shape[1], *hidden, y.shape[1]]

@@ -1,8 +1,8 @@
 """Learn the cost table of a collision-avoidance logic for two small aircraft at the same height.
 
-Inputs, seen from the own aircraft: position of the intruder ahead (X_0) and to the left (X_1) in m, its heading
-relative to the own one (X_2, rad, positive to the left), own speed (X_3) and its speed (X_4) in m/s. Outputs:
-the cost of each advisory, and the smallest is best,
+Inputs, seen from the own aircraft: position of the intruder ahead (X_0) and to the left (X_1) in m, its
+heading relative to the own one (X_2, rad, positive to the left), own speed (X_3) and its speed (X_4) in m/s.
+Outputs: the cost of each advisory, and the smallest is best,
 
     Y_0 clear of conflict,  Y_1 weak left,  Y_2 weak right,  Y_3 strong left,  Y_4 strong right.
 
@@ -13,6 +13,7 @@ advisories and for the smallest separation until 25 s, averaged over three guess
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from examples.export import Network, to_onnx, write
 from examples.training import Doubles, destination, fit
@@ -25,28 +26,28 @@ SAFE, CLOSE = 200.0, 60.0
 STEP, FIRST, SECOND, HORIZON = 0.5, 3.0, 8.0, 25.0
 
 
-def path(first: float, second: float) -> Doubles:
-    """Complex positions at unit speed, from 0 heading along the real axis, under two successive turn rates."""
+def flight(first: float, second: float) -> NDArray[np.complex128]:
+    """Complex positions at unit speed, from 0 along the real axis, under two successive turn rates."""
     times = np.arange(0.0, HORIZON, STEP)
     rate = np.where(times < FIRST, first, np.where(times < FIRST + SECOND, second, 0.0))
     heading = np.concatenate([[0.0], np.cumsum(rate * STEP)[:-1]])
-    moved: Doubles = np.concatenate([[0.0], np.cumsum(STEP * np.exp(1j * heading))])
-    return moved
+    return np.concatenate([np.zeros(1), np.cumsum(STEP * np.exp(1j * heading))])
 
 
-def table(encounters: Doubles) -> Doubles:
+def table(rows: Doubles) -> Doubles:
     """Cost of the five advisories for each row."""
-    ahead, left, heading, own, other = encounters.T[:, :, None]
-    guesses = [path(rate, 0.0) for rate in (0.0, TURNS[1], TURNS[2])]
+    ahead, left, heading, own, other = rows.T[:, :, None]
+    guesses = [flight(rate, 0.0) for rate in (0.0, TURNS[1], TURNS[2])]
     intruder = [ahead + 1j * left + other * np.exp(1j * heading) * g for g in guesses]
-    costs = np.full((len(encounters), 5), np.inf)
+    costs: Doubles = np.full((len(rows), 5), np.inf)
     for advisory, first in enumerate(TURNS):
         for price, second in zip(PRICES, TURNS, strict=True):
-            flown = own * path(first, second)
+            flown = own * flight(first, second)
             gaps = [np.abs(track - flown).min(axis=1) for track in intruder]
             danger = np.mean([10 * np.maximum(0.0, 1 - gap / SAFE) for gap in gaps], axis=0)
             costs[:, advisory] = np.minimum(costs[:, advisory], danger + price)
-    return costs + PRICES
+    total: Doubles = costs + PRICES
+    return total
 
 
 def encounters(count: int, rng: np.random.Generator) -> Doubles:
@@ -60,7 +61,7 @@ def simulate(network: Network | None, count: int, rng: np.random.Generator) -> f
     """Fraction of dangerous geometries that end in an approach below 60 m; None flies straight on."""
     start = rng.uniform(LOW, HIGH, (count, 5))
     own, other = start[:, 3], start[:, 4]
-    # Aim each intruder at a point near the one where the own aircraft would be after 8 to 16 s.
+    # Each intruder is aimed at where the own aircraft would be after 8 to 16 s, give or take.
     delay = rng.uniform(8, 16, count)
     aim = rng.uniform(-40, 40, (count, 2)) @ [1, 1j]
     place, target, heading = np.zeros(count, complex), own * delay + aim, np.zeros(count)
@@ -86,7 +87,7 @@ def simulate(network: Network | None, count: int, rng: np.random.Generator) -> f
 
 def main() -> None:
     """Train, report and write."""
-    output = destination(__file__)
+    path = destination(__file__)
     rng = np.random.default_rng(4)
     rows = encounters(60000, rng)
     network = fit(
@@ -103,12 +104,12 @@ def main() -> None:
     wanted, cost = table(test), network(test)
     error = np.abs(cost - wanted)
     regret = wanted[np.arange(len(test)), cost.argmin(axis=1)] - wanted.min(axis=1)
-    print(f"avoidance: {len(rows)} samples, imitation error mean {error.mean():.3f} of costs up to {wanted.max():.1f}")
+    print(f"avoidance: imitation error mean {error.mean():.3f} of costs up to {wanted.max():.1f}")
     print(f"best advisory chosen in {(regret < 1e-9).mean():.1%}, mean regret {regret.mean():.4f}")
     plain = simulate(None, 2000, np.random.default_rng(5))
     guarded = simulate(network, 2000, np.random.default_rng(5))
     print(f"approaches below {CLOSE:g} m: {plain:.1%} without, {guarded:.1%} with the advisories")
-    write(to_onnx(network, "avoidance"), output)
+    write(to_onnx(network, "avoidance"), path)
 
 
 if __name__ == "__main__":

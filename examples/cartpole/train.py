@@ -1,10 +1,11 @@
 """Learn to balance a pole on a cart by pushing the cart left or right.
 
-State: position of the cart s (m), its velocity v (m/s), angle of the pole from upright q (rad, positive to the
-right) and its rate w (rad/s). Outputs: a score for pushing left (Y_0) and one for pushing right (Y_1), 10 N
-each for 0.02 s; the larger score wins. Cart 1 kg, pole 0.1 kg and 1 m long.
+State: position of the cart s (m), its velocity v (m/s), angle of the pole from upright q (rad, positive to
+the right) and its rate w (rad/s). Outputs: a score for pushing left (Y_0) and one for pushing right (Y_1),
+10 N each for 0.02 s; the larger score wins. Cart 1 kg, pole 0.1 kg and 1 m long.
 
-The teacher tries both pushes for 0.1 s, lets a saturated linear-quadratic regulator finish and compares costs.
+The teacher tries both pushes for 0.1 s, lets a saturated linear-quadratic regulator finish and compares the
+costs.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def main() -> None:
     agree = (score[:, 1] > score[:, 0]) == (wanted > 0.5)
     clear = np.abs(wanted - 0.5) > 0.1
     print(
-        f"cart-pole: {len(states)} samples, decides like the teacher in {agree.mean():.1%}"
+        f"cart-pole: decides like the teacher in {agree.mean():.1%}"
         f" ({agree[clear].mean():.1%} of the clear cases)"
     )
     starts = rng.uniform(-LIMIT / 2, LIMIT / 2, (500, 4))

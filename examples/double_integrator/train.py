@@ -90,8 +90,8 @@ def main() -> None:
     network = fit(states, inputs, (20, 20), mean=[0, 0], scale=LIMIT.tolist(), epochs=250).folded()
     test_states, test_inputs = samples(teacher, 2000, rng)
     error = np.abs(network(test_states) - test_inputs)
-    print(f"double integrator: {len(states)} samples, imitation error mean {error.mean():.4f}, max {error.max():.3f}")
-    print(f"stops at the origin within limits: {simulate(network, test_states):.1%} of {len(test_states)} starts")
+    print(f"double integrator: imitation error mean {error.mean():.4f}, max {error.max():.3f} m/s^2")
+    print(f"stops at the origin, limits kept: {simulate(network, test_states):.1%} of {len(error)} starts")
     write(to_onnx(network, "double_integrator"), path)
 
 

@@ -36,11 +36,12 @@ def teacher(state: Doubles) -> Doubles:
     pump = 0.8 * missing * speed
     balance = -(state @ GAIN.T)[:, 0]
     top = np.exp(-((angle / 0.7) ** 4))
-    return np.clip(top * balance + (1 - top) * pump, -TORQUE, TORQUE)
+    torque: Doubles = np.clip(top * balance + (1 - top) * pump, -TORQUE, TORQUE)
+    return torque
 
 
 def saturated_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Squared error that lets predictions overshoot where the teacher is at a limit: Clip cuts them anyway."""
+    """Squared error that allows overshoot where the teacher is at a limit: Clip cuts it off anyway."""
     error = prediction - target
     free = ((target >= TORQUE) & (error > 0)) | ((target <= -TORQUE) & (error < 0))
     return torch.where(free, 0.0, error**2).mean()
@@ -79,7 +80,7 @@ def main() -> None:
     network = Network(network.folded().layers, clip=(-TORQUE, TORQUE))
     test = rng.uniform(-LIMIT, LIMIT, (5000, 2))
     error = np.abs(network(test)[:, 0] - teacher(test))
-    print(f"pendulum: {len(states)} samples, imitation error mean {error.mean():.4f}, 99 % {np.quantile(error, 0.99):.3f}")
+    print(f"pendulum: imitation error mean {error.mean():.4f}, 99 % below {np.quantile(error, 0.99):.3f} N m")
     starts = rng.uniform([-np.pi, -3], [np.pi, 3], (500, 2))
     print(f"upright after 20 s: {simulate(network, starts):.1%} of {len(starts)} starts")
     write(to_onnx(network, "pendulum"), path)

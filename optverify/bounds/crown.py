@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from optverify.interval import Array, Interval
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
-from optverify.safe.multipliers import Frame, LinearBounds, Unit
+from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Unit
 
 MAX_ENTRIES = 4_000_000
 """Most coefficients of one backward pass; longer lists of objectives go in parts to bound the memory."""
-
-
-@dataclass(frozen=True, eq=False)
-class Slopes:
-    """The CROWN rule: g = slope * v.
-
-    Where v < 0 the slope is that of the chord, u / (u - l). Where v >= 0 it is that of any line below the
-    ReLU through 0: 1 if u > -l, else 0 (the choice of least area), unless given.
-
-    Parameters
-    ----------
-    lower : sequence of (B, n_k) float64, optional
-        Slopes in [0, 1] to use on unstable neurons where v >= 0.
-    """
-
-    lower: Sequence[Array] | None = None
-
-    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
-        """Return g for one Relu layer; see :class:`optverify.safe.multipliers.Multipliers`."""
-        below, above = relu_slopes(z)
-        if self.lower is not None:
-            below = np.where((z.lower < 0) & (z.upper > 0), self.lower[relu], below)
-        return np.asarray(np.maximum(v, 0.0) * below[:, None, :] + np.minimum(v, 0.0) * above[:, None, :])
-
-
-def relu_slopes(z: Interval) -> tuple[Array, Array]:
-    """Return the slopes (below, above) of the ReLU's linear relaxation: both 1 where active, 0 where inactive."""
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        active, unstable = z.lower >= 0, (z.lower < 0) & (z.upper > 0)
-        # u / (u - l) in a form that cannot overflow.
-        chord = 1.0 / (1.0 - z.lower / np.where(unstable, z.upper, 1.0))
-        above = np.where(active, 1.0, np.where(unstable, chord, 0.0))
-        below = np.where(active | (unstable & (z.upper > -z.lower)), 1.0, 0.0)
-        return below, np.nan_to_num(above, nan=1.0)
 
 
 def crown(

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from optverify import formulations, solvers
-from optverify.bounds.crown import Slopes
 from optverify.formulations.encoder import Objective, Weighted, read_input, read_multipliers
 from optverify.formulations.program import Program
 from optverify.interval import Array, Interval
 from optverify.network import Affine, Network, Relu
 from optverify.preactivation import Bounds
-from optverify.safe.multipliers import Frame, mean_bound
+from optverify.safe.multipliers import Frame, Slopes, mean_bound
 from optverify.solvers.solution import Incumbent, Solution, Solver
 
 

@@ -73,9 +73,9 @@ def is_power_of_two(values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def digits(values: ArrayLike) -> NDArray[Any]:
-    """Return how many significant binary digits each entry needs (0 for zero)."""
+    """Return how many significant binary digits each entry needs (0 for zero and what is not finite)."""
     fraction, _ = np.frexp(np.asarray(values, np.float64))
-    whole = np.abs(np.nan_to_num(fraction) * 2.0**DIGITS).astype(np.int64)
+    whole = np.abs(np.where(np.isfinite(fraction), fraction, 0.0) * 2.0**DIGITS).astype(np.int64)
     lowest = whole & -whole
     return np.where(whole == 0, 0, DIGITS + 1 - np.frexp(lowest.astype(np.float64))[1])
 

@@ -164,7 +164,7 @@ def _refuse_unknown_operators(model: onnx.ModelProto) -> None:
 
 def _name(node: onnx.NodeProto, position: int) -> str:
     """Return what to call a node; many exporters leave the name out."""
-    return node.name or f"number {position}, giving {', '.join(node.output)}"
+    return node.name or f"number {position}, giving {', '.join(map(str, node.output))}"
 
 
 def _shapes(source: onnx.ValueInfoProto) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -109,7 +109,8 @@ def constant(values: ArrayLike, format: str = "float32", name: str = "") -> Tens
     """Make a constant tensor; floats are stored as float64."""
     array = np.asarray(values)
     if format in DIGITS_OF:
-        array = array.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN of a damaged file is found where it is used
+            array = array.astype(np.float64)
     return Tensor(array, False, format, name)
 
 

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from optverify.bounds.crown import relu_slopes
 from optverify.interval import Array, Interval, times
 from optverify.network import Affine
 from optverify.preactivation import Bounds
-from optverify.safe.multipliers import Frame, LinearBounds
+from optverify.safe.multipliers import Frame, LinearBounds, relu_slopes
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Search:
     target: Target
     strategy: Branching = field(default_factory=Hybrid)
     best_first: bool = False
-    batch: int = 256
+    batch: int = 64
     report: Callable[[Progress], None] | None = None
     solver: str | Solver | None = "highs"
     best: attack.Best = field(default_factory=attack.Best)

@@ -221,6 +221,15 @@ def test_rounded_rows_are_never_written_twice() -> None:
     assert affine_layers[1].roundings.tolist() == [0, 0]
 
 
+def test_sums_count_their_additions() -> None:
+    """Each tensor after the first costs a rounding, and so does the constant; padding costs none."""
+    build = Builder(3)
+    a, b, c = (build.inputs[i : i + 1] for i in range(3))
+    assert first(build.network(build.add([a, b, c]))).roundings.tolist() == [2]
+    assert first(build.network(build.add([a, b, c], bias=[1.0]))).roundings.tolist() == [3]
+    assert first(build.network(build.add([a, np.array([ZERO])]))).roundings.tolist() == [0]
+
+
 def test_rounded_rows_are_never_inserted() -> None:
     """Also where it would be exact over the reals, a step keeps its own layer and its roundings."""
     build = Builder(2)

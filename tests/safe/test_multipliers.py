@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optverify.bounds.crown import Slopes, crown
+from optverify.bounds.crown import crown
 from optverify.bounds.interval_propagation import propagate
 from optverify.interval import Interval
 from optverify.network import Affine, Network, Relu
 from optverify.preactivation import Bounds
-from optverify.safe.multipliers import Frame, Given, LinearBounds, Unit, combine, mean_bound
+from optverify.safe.multipliers import Frame, Given, LinearBounds, Slopes, Unit, combine, mean_bound
 from tests import oracle
 from tests.strategies import boxes, networks, points
 
