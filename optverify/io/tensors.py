@@ -366,7 +366,7 @@ def batch_norm(
     ids = coordinates(build, tensor)
     shape = (-1,) + (1,) * (ids.ndim - 2)
     scale, shift, centre, spread = (t.numbers().reshape(shape) for t in (gamma, beta, mean, variance))
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         denominator = spread + epsilon
         factor = scale / np.sqrt(denominator)
     if not (np.isfinite(denominator) & (denominator > 0)).all():

@@ -338,35 +338,6 @@ def _along_slopes(v: Array, z: Interval, mask: NDArray[np.bool_], below: Array, 
     return g, h.sum(-1)
 
 
-def combine(bounds: LinearBounds, mu: Array, region: Interval) -> Array:
-    """Bound max_r objective_r from below by the weighted mean mu . objective / sum(mu).
-
-    Parameters
-    ----------
-    bounds : LinearBounds
-        Proved linear bounds of each objective.
-    mu : (B, r) float64
-        Nonnegative; negative, NaN or infinite entries count as 0, as do objectives without a bound.
-    region : Interval, ends of shape (B, n_inputs)
-
-    Returns
-    -------
-    (B,) float64
-        Positive: no point of the box has all objectives <= 0.
-    """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        weight = np.where(np.isfinite(mu) & (mu > 0) & np.isfinite(bounds.constant), mu, 0.0)
-        shift = weight * np.where(np.isfinite(bounds.constant), bounds.constant, 0.0)
-        v = np.matmul(weight[:, None, :], bounds.coefficients)[:, 0, :]
-        ends = np.where(v > 0, v * region.lower, v * region.upper)
-        reach = np.matmul(weight[:, None, :], np.abs(bounds.coefficients))[:, 0, :] * region.magnitude()
-        size = np.abs(ends).sum(-1) + np.abs(shift).sum(-1) + reach.sum(-1)
-        guard = TINY * (1.0 + _total(region.magnitude()) + _total(weight))
-        lost = 2 * dot_error(weight.shape[1] + v.shape[1] + 4) * size * INFLATE + guard
-        value = down(down(ends.sum(-1) + shift.sum(-1)) - lost)
-        return np.where(weight.any(-1), mean_bound(value, weight), -np.inf)
-
-
 def mean_bound(value: Array, mu: Array) -> Array:
     """Return a lower bound on max_r t_r, given one on mu . t.
 

@@ -14,26 +14,8 @@ from numpy.typing import NDArray
 from optverify.interval import Array, Interval, times
 from optverify.network import Affine
 from optverify.preactivation import Bounds
+from optverify.proof import InputSplit, NeuronSplit, Split
 from optverify.safe.multipliers import Frame, LinearBounds, relu_slopes
-
-
-@dataclass(frozen=True)
-class InputSplit:
-    """Cut input `index` at `at`: x <= at, x >= at."""
-
-    index: int
-    at: float
-
-
-@dataclass(frozen=True)
-class NeuronSplit:
-    """Cut the pre-activation of neuron `index` of Relu `relu` at 0: z <= 0, z >= 0."""
-
-    relu: int
-    index: int
-
-
-Split = InputSplit | NeuronSplit
 
 
 @dataclass(frozen=True, eq=False)

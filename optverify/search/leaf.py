@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optverify.bounds.relaxed import Relaxed, frame_of, relaxed
-from optverify.formulations.encoder import Largest, Objective, Weighted
+from optverify.bounds.relaxed import Relaxed, advice, frame_of, relaxed
+from optverify.formulations.encoder import Largest, Objective, Weighted, read_multipliers
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
+from optverify.proof import NeuronSplit
 from optverify.query import Goal
-from optverify.search.branching import NeuronSplit
+from optverify.safe.multipliers import Frame, Slopes, mean_bound
 from optverify.solvers.solution import Solver
 
 
@@ -29,12 +30,18 @@ class LeafBound:
     point : (n_inputs,) float64 or None
     split : NeuronSplit or None
         The unstable neuron that the solver's point violates most.
+    weights : tuple of int
+        Of the group's rows, behind the bound.
+    g : tuple of arrays, one per Relu
+        Multipliers behind the bound.
     """
 
     lower: float
     claim: float
     point: Array | None
     split: NeuronSplit | None
+    weights: tuple[int, ...]
+    g: tuple[Array, ...]
 
 
 def objective_of(goal: Goal, group: int) -> Objective:
@@ -46,7 +53,13 @@ def objective_of(goal: Goal, group: int) -> Objective:
 
 
 def program_bound(
-    goal: Goal, region: Interval, bounds: Bounds, group: int, solver: str | Solver, time_limit: float
+    goal: Goal,
+    region: Interval,
+    bounds: Bounds,
+    group: int,
+    solver: str | Solver,
+    time_limit: float,
+    storable: bool = False,
 ) -> LeafBound:
     """Bound one group of a node by the triangle program.
 
@@ -58,11 +71,61 @@ def program_bound(
     group : int
     solver : str or Solver
     time_limit : float, seconds
+    storable : bool
+        Bound with multipliers rounded as a proof stores them.
     """
     frame = frame_of(goal.network, region, bounds)
     limit = max(time_limit, 0.01) if np.isfinite(time_limit) else None
     answer = relaxed(frame, bounds, objective_of(goal, group), solver, time_limit=limit)
-    return LeafBound(answer.lower, answer.solution.objective, answer.point, worst_neuron(goal, bounds, answer))
+    lower, weights = answer.lower, (1,) * len(goal.groups[group])
+    g: tuple[Array, ...] = ()
+    if storable:
+        lower, weights, g = _rounded(goal, frame, bounds, group, answer)
+    split = worst_neuron(goal, bounds, answer)
+    return LeafBound(lower, answer.solution.objective, answer.point, split, weights, g)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Multipliers as a proof stores them: numbers for some neurons, NaN where the CROWN rule is meant.
+
+    Parameters
+    ----------
+    g : tuple of (n_k,) float64, one per Relu
+    """
+
+    g: tuple[Array, ...]
+
+    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
+        """Return g for one Relu layer; see :class:`optverify.safe.multipliers.Multipliers`."""
+        return np.where(np.isnan(self.g[relu]), Slopes()(relu, v, z), self.g[relu])
+
+
+def _rounded(
+    goal: Goal, frame: Frame, bounds: Bounds, group: int, answer: Relaxed
+) -> tuple[float, tuple[int, ...], tuple[Array, ...]]:
+    """Bound a group with rounded multipliers: whole weights up to 255, float32 for unstable and split neurons."""
+    members = goal.groups[group]
+    best: tuple[float, tuple[int, ...], tuple[Array, ...]] = (-np.inf, (1,) * len(members), ())
+    for vector in (answer.solution.dual, answer.solution.ray):
+        found = read_multipliers(goal.network, answer.program, vector)
+        if found is None:
+            continue
+        with np.errstate(all="ignore"):
+            scale = 255.0 / found.mu.max() if found.mu.max() > 0 else 1.0
+            weights = np.rint(found.mu * scale).astype(np.int64)
+            stored = []
+            for given, z in zip(advice(goal.network, found.g).g, bounds.layers, strict=True):
+                fixed = ((z.lower < 0) & (z.upper > 0)) | (z.lower == 0) | (z.upper == 0)
+                values = np.full(z.lower.shape, np.nan) if given is None else (given * scale).astype(np.float32)
+                stored.append(np.where(fixed & np.isfinite(values), values, np.nan).astype(np.float64))
+        objective = np.zeros((1, goal.network.n_outputs))
+        objective[0, list(members)] = weights
+        value = frame.lower(objective, Stored(tuple(stored))).value[:, 0]
+        lower = float(mean_bound(value, weights[None].astype(np.float64))[0])
+        if lower > best[0]:
+            best = (lower, tuple(weights.tolist()), tuple(stored))
+    return best
 
 
 def worst_neuron(goal: Goal, bounds: Bounds, answer: Relaxed) -> NeuronSplit | None:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from optverify.bounds.crown import MAX_ENTRIES, crown, output_bounds
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
+from optverify.proof import Close, InputSplit, Proof, Split
 from optverify.query import Goal
-from optverify.safe.multipliers import LinearBounds, combine
+from optverify.safe.multipliers import Frame, LinearBounds, Slopes, mean_bound
 from optverify.search import attack
-from optverify.search.branching import Branching, Hybrid, InputSplit, Nodes, Split
+from optverify.search.branching import Branching, Hybrid, Nodes
 from optverify.search.leaf import program_bound
 from optverify.solvers.solution import Solver
 
@@ -119,6 +120,7 @@ class Node:
     groups: tuple[int, ...]
     value: float
     depth: int
+    proof: Proof | None = None
 
     @property
     def share(self) -> float:
@@ -162,6 +164,8 @@ class Search:
         For the linear programs; None uses none.
     best : Best
         The most promising point so far, from an attack.
+    proof : Proof, optional
+        Root of a tree in which to write down what closes each node.
     """
 
     goal: Goal
@@ -172,6 +176,7 @@ class Search:
     report: Callable[[Progress], None] | None = None
     solver: str | Solver | None = "highs"
     best: attack.Best = field(default_factory=attack.Best)
+    proof: Proof | None = None
 
     _open: list[Node] = field(default_factory=list, init=False)
     _closed_lower: float = field(default=np.inf, init=False)
@@ -193,7 +198,7 @@ class Search:
         self._started = time.monotonic()
         deadline = self._started + time_limit
         region = self.goal.region.outward
-        self._open = [Node(region.lower, region.upper, (), tuple(range(len(self.goal.groups))), -np.inf, 0)]
+        self._open = [Node(region.lower, region.upper, (), tuple(range(len(self.goal.groups))), -np.inf, 0, self.proof)]
         taken: list[Node] = []
         try:
             stop = Stop.FOUND if self._offer() else None
@@ -201,11 +206,14 @@ class Search:
                 if time.monotonic() > deadline:
                     stop = Stop.TIME
                     break
-                taken = self._take()
+                # An interrupt may come between any two of these steps: nodes are in one list too many
+                # rather than in none, so that the bound that it leaves still covers all of them.
+                taken = self._next()
+                del self._open[-len(taken) :]
                 step = self._expand(taken, deadline)
+                self._closed_lower = min(self._closed_lower, step.closed_lower)
                 self._open += step.children
                 taken = []
-                self._closed_lower = min(self._closed_lower, step.closed_lower)
                 self._closed_share += step.closed_share
                 self._stuck += step.stuck
                 if step.found:
@@ -233,14 +241,13 @@ class Search:
             time.monotonic() - self._started,
         )
 
-    def _take(self) -> list[Node]:
-        """Remove the next batch from the open nodes."""
+    def _next(self) -> list[Node]:
+        """Return the next batch of open nodes, the last ones of the list."""
         network = self.goal.network
         size = max(1, min(self.batch, MAX_ENTRIES // (2 * max(network.sizes) ** 2), self._nodes + 1))
         if self.best_first:
             self._open.sort(key=lambda node: -node.value)
-        taken, self._open = self._open[-size:], self._open[:-size]
-        return taken
+        return self._open[-size:]
 
     def _expand(self, taken: list[Node], deadline: float) -> Step:
         """Bound a batch of nodes; close, split or keep each of them."""
@@ -249,12 +256,15 @@ class Search:
         bounds, frame = crown(self.goal.network, region, _stack([n.layers for n in taken]))
         rows = output_bounds(frame)
         self._nodes += len(taken)
-        values, wanted = self._group_bounds(taken, region, rows, bounds.empty)
+        values, wanted, weights = self._group_bounds(taken, frame, rows, bounds.empty)
         kept: list[int] = []
         still_open: list[Node] = []
         for b, node in enumerate(taken):
             value = {g: max(node.value, float(values[b, g])) for g in node.groups}
             groups = tuple(g for g in node.groups if not value[g] > threshold)
+            if node.proof is not None:
+                node.proof.closes += [Close(g, tuple(weights[g][b].tolist())) for g in node.groups if g not in groups]
+                node.proof.empty = bool(bounds.empty[b])
             step.close(
                 min((value[g] for g in node.groups if g not in groups), default=np.inf), 0.0 if groups else node.share
             )
@@ -272,9 +282,14 @@ class Search:
         return step
 
     def _group_bounds(
-        self, taken: list[Node], region: Interval, rows: LinearBounds, empty: NDArray[np.bool_]
-    ) -> tuple[Array, Array]:
-        """Bound max over each open group's rows from below; also say which rows matter for what stays open."""
+        self, taken: list[Node], frame: Frame, rows: LinearBounds, empty: NDArray[np.bool_]
+    ) -> tuple[Array, Array, list[NDArray[np.int64]]]:
+        """Bound max over each open group's rows from below.
+
+        Returns the bounds, (B, groups), which rows matter for what stays open, (B, rows), and for each group
+        the weights of its rows behind the bound, (B, rows of the group).
+        """
+        weights = [np.zeros((len(taken), len(members)), np.int64) for members in self.goal.groups]
         shape = (len(taken), len(self.goal.groups))
         values, wanted = np.full(shape, np.inf), np.zeros(rows.value.shape)
         is_open = np.zeros(shape, bool)
@@ -284,17 +299,19 @@ class Search:
             here = np.flatnonzero(is_open[:, g])
             index = np.ix_(here, np.array(members))
             value = rows.value[index].max(axis=1)
-            if len(members) > 1:
-                hard = here[~(value > self.target.threshold)]
-                part = rows.take(np.ix_(hard, np.array(members)))
-                box = Interval(region.lower[hard], region.upper[hard])
-                mean = combine(part, mixing_weights(part, box), box)
-                value[np.isin(here, hard)] = np.maximum(value[np.isin(here, hard)], mean)
+            weights[g][here, rows.value[index].argmax(axis=1)] = 1
+            hard = here[~(value > self.target.threshold)]
+            if len(members) > 1 and hard.size:
+                mu = mixing_weights(rows.take(np.ix_(hard, np.array(members))), frame.region.take(hard))
+                mean = weighted_bound(frame.take(hard), members, mu)
+                better = mean > value[np.isin(here, hard)]
+                value[np.flatnonzero(np.isin(here, hard))[better]] = mean[better]
+                weights[g][hard[better]] = mu[better]
             values[here, g] = value
             stay = here[~(value > self.target.threshold)]
             wanted[np.ix_(stay, np.array(members))] += 1.0
         values[empty] = np.inf
-        return values, wanted
+        return values, wanted, weights
 
     def _try_points(self, nodes: Nodes) -> bool:
         """Try the middle of each open node and the corner where its worst row's bound is least; descend a little."""
@@ -349,13 +366,16 @@ class Search:
         claim = np.inf
         for g in node.groups:
             left = deadline - time.monotonic()
-            leaf = program_bound(self.goal, Interval(node.lower, node.upper), Bounds(node.layers), g, self.solver, left)
+            region, bounds = Interval(node.lower, node.upper), Bounds(node.layers)
+            leaf = program_bound(self.goal, region, bounds, g, self.solver, left, self.proof is not None)
             self._programs += 1
             if node.depth == 0:
                 self._claim = leaf.claim if np.isnan(self._claim) else min(self._claim, leaf.claim)
             value = max(leaf.lower, node.value)
             if value > self.target.threshold:
                 step.close(value, 0.0)
+                if node.proof is not None:
+                    node.proof.closes.append(Close(g, leaf.weights, leaf.g))
                 continue
             still[g] = value
             split, claim = leaf.split or split, min(claim, leaf.claim)
@@ -376,6 +396,14 @@ class Tried:
 
 def divide(node: Node, split: Split) -> list[Node]:
     """Return the two children, which cover the node."""
+    children = _halves(node, split)
+    if node.proof is not None:
+        node.proof.split, node.proof.children = split, (Proof(), Proof())
+        return [replace(child, proof=proof) for child, proof in zip(children, node.proof.children, strict=True)]
+    return children
+
+
+def _halves(node: Node, split: Split) -> list[Node]:
     if isinstance(split, InputSplit):
         upper, lower = node.upper.copy(), node.lower.copy()
         upper[split.index] = lower[split.index] = split.at
@@ -393,7 +421,14 @@ def divide(node: Node, split: Split) -> list[Node]:
     return children
 
 
-def mixing_weights(rows: LinearBounds, region: Interval, steps: int = 25) -> Array:
+def weighted_bound(frame: Frame, members: tuple[int, ...], mu: NDArray[np.int64]) -> Array:
+    """Bound the largest of some rows from below by their mean with weights mu, (B, rows of the group)."""
+    objective = np.zeros((len(mu), 1, frame.network.n_outputs))
+    objective[:, 0, list(members)] = mu
+    return mean_bound(frame.lower(objective, Slopes()).value[:, 0], mu.astype(np.float64))
+
+
+def mixing_weights(rows: LinearBounds, region: Interval, steps: int = 25) -> NDArray[np.int64]:
     """Look for mu >= 0 that makes the least of mu . (coefficients x + constant) over the box large.
 
     Parameters
@@ -404,8 +439,8 @@ def mixing_weights(rows: LinearBounds, region: Interval, steps: int = 25) -> Arr
 
     Returns
     -------
-    (B, r) float64
-        Best weights found, each row summing to about 1. Advice only.
+    (B, r) int, 0 to 255, not all 0
+        Best weights found. Advice only; whole numbers, so that a proof can store them exactly.
 
     Notes
     -----
@@ -430,7 +465,9 @@ def mixing_weights(rows: LinearBounds, region: Interval, steps: int = 25) -> Arr
             scale = np.maximum(np.abs(spread).max(axis=1, keepdims=True), 1e-300)
             mu = mu * np.exp(1.5 * spread / scale / np.sqrt(step + 1))
             mu = mu / mu.sum(axis=1, keepdims=True)
-        return best
+        whole: NDArray[np.int64] = np.rint(255 * np.nan_to_num(best / best.max(axis=1, keepdims=True))).astype(np.int64)
+        whole[~whole.any(axis=1)] = 1
+        return whole
 
 
 def _stack(layers: list[tuple[Interval, ...]]) -> Bounds | None:

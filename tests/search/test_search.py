@@ -14,9 +14,10 @@ from optverify import Box, Network, Query, Verdict, outputs, verify
 from optverify.bounds.crown import crown
 from optverify.formulations.program import Program
 from optverify.interval import Interval
+from optverify.proof import InputSplit, NeuronSplit, Split
 from optverify.safe.multipliers import LinearBounds
 from optverify.search.attack import Best, evaluate, gradients, projected_gradient
-from optverify.search.branching import Hybrid, InputSplit, NeuronSplit, Nodes, Split
+from optverify.search.branching import Hybrid, Nodes
 from optverify.search.tree import Node, divide, mixing_weights
 from optverify.solvers.scripted import Scripted
 from optverify.solvers.solution import Solution, Status
