@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from optverify import OptverifyError, Verification, load, load_property, verify
-from optverify.report.text import number
 from optverify.search.tree import Progress
 
 HERE = Path(__file__).parent
@@ -24,6 +23,11 @@ falsified: a point violates the property in exact rational arithmetic. claim: wh
 the bound could at most be; never trusted."""
 
 
+def short(value: float | None) -> str:
+    """Return three digits, or a dash."""
+    return "-" if value is None else f"{value:.3g}"
+
+
 def main() -> int:
     """Run the demo; return 1 if a verdict differs from the listed one."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -32,8 +36,9 @@ def main() -> int:
     options = parser.parse_args()
     console = Console()
     columns = [Column(title, no_wrap=True, justify="right") for title in ("bound", "claim", "gap", "seconds")]
-    table = Table(Column("property", no_wrap=True), "verdict", *columns, title="optverify demo", box=None)
-    wrong, total, statements = [], 0.0, []
+    first = (Column("property", overflow="fold"), Column("verdict", no_wrap=True))
+    table = Table(*first, *columns, title="optverify demo", box=None)
+    wrong, total, statements, folder = [], 0.0, [], ""
     with (HERE / "instances.csv").open(newline="", encoding="utf-8") as stream:
         instances = [row for row in csv.DictReader(stream) if options.only in row["vnnlib"]]
     with console.status("") as status:
@@ -58,12 +63,15 @@ def main() -> int:
             if verdict != row["verdict"]:
                 wrong.append(f"{name}: {verdict}, listed as {row['verdict']} ({answer.reason})")
             total += answer.seconds
+            if folder != name.split("/")[0]:
+                folder = name.split("/")[0]
+                table.add_row(f"[bold]{folder}[/]")
             table.add_row(
-                name,
+                "  " + name.split("/")[1],
                 f"[{COLOURS[verdict]}]{verdict}[/]",
-                number(answer.bound),
-                number(answer.claim),
-                number(answer.gap),
+                short(answer.bound),
+                short(answer.claim),
+                short(answer.gap),
                 f"{answer.seconds:.2f}",
             )
             statements.append(f"{verdict:<9}  {row['statement']}")

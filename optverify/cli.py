@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from optverify.errors import InputError, OptverifyError, OutputError
+from optverify.errors import InputError, OptverifyError, OutputError, RejectedCertificate
 
 if TYPE_CHECKING:
+    from optverify.network import Network
     from optverify.query import Box, Query
     from optverify.search.tree import Progress
 
@@ -78,7 +80,15 @@ def _build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="decide whether a property holds")
     verify.add_argument("network", metavar="NET", help=".onnx or .nnet file")
     verify.add_argument("property", metavar="PROP", help=".vnnlib file (asserts the unsafe set)")
+    verify.add_argument("--certificate", metavar="FILE", help="write a proof (or counterexample) and check it")
     verify.set_defaults(run=_verify)
+
+    check = commands.add_parser("check", help="check a certificate: exit 0 proved, 1 rejected, 3 malformed")
+    check.add_argument("certificate", metavar="FILE")
+    check.add_argument("--network", required=True, metavar="NET", help="the .onnx or .nnet file that it is about")
+    check.add_argument("--property", required=True, metavar="PROP", help="the .vnnlib file that it is about")
+    check.add_argument("--exact", action="store_true", help="by the independent kernel, in exact integers (slower)")
+    check.set_defaults(run=_check)
 
     bound = commands.add_parser("bound", help="enclose the optimum of an output over the property's region")
     bound.add_argument("network", metavar="NET", help=".onnx or .nnet file")
@@ -130,12 +140,52 @@ def _verify(options: argparse.Namespace) -> int:
     with _output(options.json) as write, _progress(options.quiet) as report:
         network, query = load(options.network), load_property(options.property)
         answer = verify(
-            network, query, time_limit=options.time_limit, solver=options.solver, progress=report, seed=options.seed
+            network,
+            query,
+            time_limit=options.time_limit,
+            solver=options.solver,
+            progress=report,
+            seed=options.seed,
+            certificate=options.certificate,
         )
         write(answer.to_dict())
     if options.json != "-":
         _say(str(answer))
     return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
+
+
+def _check(options: argparse.Namespace) -> int:
+    from optverify.certificate import check
+    from optverify.io import load, load_property
+
+    network, query = load(options.network), load_property(options.property)
+    try:
+        if options.exact:
+            return _run_kernel(network, query, options.certificate)
+        header = check(options.certificate, network, query)
+    except RejectedCertificate as error:
+        _fail(str(error))
+        return 1
+    if header.kind == "verified":
+        _say(
+            f"PROVED, over the reals: {query.text} ({len(query.cases)} unsafe cases of {options.property} unreachable)"
+        )
+    else:
+        _say(f"REFUTED, over the reals: case {header.case} of {options.property} is reached by the point in the file")
+    return 0
+
+
+def _run_kernel(network: Network, query: Query, certificate: str) -> int:
+    """Run the kernel by path, isolated: it sees the canonical problem and the certificate, and nothing of ours."""
+    from optverify.canonical import network_text, property_text
+
+    kernel = Path(__file__).with_name("kernel.py")
+    with tempfile.TemporaryDirectory(prefix="optverify-") as folder:
+        problem = {"network.json": network_text(network), "property.json": property_text(query)}
+        for name, text in problem.items():
+            Path(folder, name).write_bytes(text)
+        files = [str(Path(folder, name)) for name in problem]
+        return subprocess.run([sys.executable, "-I", "-S", str(kernel), *files, certificate], check=False).returncode
 
 
 def _bound(options: argparse.Namespace) -> int:

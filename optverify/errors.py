@@ -9,10 +9,13 @@
     │  └─ UnsupportedLayer (NotImplementedError)   an operator, named with its node
     ├─ OutputError (OSError)                   a result that cannot be written
     ├─ MissingExtra (ImportError)              an optional package, named with its extra
-    └─ SolverError (RuntimeError)              a solver that cannot be used or broke down
-       ├─ SolverUnavailable
-       ├─ UnsupportedProgram
-       └─ SolverCrashed
+    ├─ SolverError (RuntimeError)              a solver that cannot be used or broke down
+    │  ├─ SolverUnavailable
+    │  ├─ UnsupportedProgram
+    │  └─ SolverCrashed
+    └─ CertificateError
+       ├─ MalformedCertificate                 does not follow the format
+       └─ RejectedCertificate                  follows it, and does not prove what it should
 
 Time limits, infeasible programs and inaccurate solutions are results, never errors.
 Each message says what is wrong, where, and what to do.
@@ -111,6 +114,18 @@ class UnsupportedProgram(SolverError):
 
 class SolverCrashed(SolverError):
     """The solver raised, returned nonsense or died; the attempt failed, nothing else is implied."""
+
+
+class CertificateError(OptverifyError):
+    """A certificate that proves nothing."""
+
+
+class MalformedCertificate(CertificateError):
+    """The file does not follow the format."""
+
+
+class RejectedCertificate(CertificateError):
+    """The file follows the format and does not prove the statement; the message says where and why."""
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -15,6 +15,7 @@ from optverify.errors import InputError, ShapeError
 from optverify.expressions import Linear, rational
 from optverify.interval import Array, nearest, round_up
 from optverify.network import Network
+from optverify.proof import Proof
 from optverify.query import Box, Goal, Query, append_rows
 from optverify.results import BoundResult, Verdict, Verification, versions
 from optverify.search import attack
@@ -70,6 +71,7 @@ def verify(
     strategy: Branching | None = None,
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
+    certificate: str | None = None,
 ) -> Verification:
     """Decide whether no case of a query is reachable.
 
@@ -86,6 +88,8 @@ def verify(
         Called with :class:`~optverify.search.tree.Progress` during the search.
     seed : int
         For the random points of the attack.
+    certificate : str, optional
+        File to write the proof or the counterexample to. It is read back and checked before the answer.
 
     Returns
     -------
@@ -113,6 +117,7 @@ def verify(
     claims: list[float] = []
     stop, deadline = Stop.CLOSED, np.inf if time_limit is None else started + time_limit
     try:
+        proofs = [Proof() if certificate else None for _ in goals]
         bests = [attack.Best() for _ in goals]
         rng = np.random.default_rng(seed)
         for goal, best in zip(goals, bests, strict=True):
@@ -125,10 +130,11 @@ def verify(
             if stop is Stop.CLOSED and solver is not None:
                 claims.append(guide(goal, solver, patience, partial(_try, goal, best, target)))
                 stop = Stop.CLOSED if target.witness is None else Stop.FOUND
-        for goal, best in zip(goals, bests, strict=True):
+        for goal, best, proof in zip(goals, bests, proofs, strict=True):
             # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
             if stop in (Stop.CLOSED, Stop.STUCK):
-                search = Search(goal, target, strategy or Hybrid(), report=progress, solver=solver, best=best)
+                search = Search(goal, target, strategy or Hybrid(), solver=solver, best=best, proof=proof)
+                search.report = progress
                 outcomes.append(search.run(deadline - time.monotonic()))
                 stop = stop if outcomes[-1].stop is Stop.CLOSED else outcomes[-1].stop
     except KeyboardInterrupt:
@@ -138,6 +144,12 @@ def verify(
     known = [c for c in claims if not np.isnan(c)]
     verdict, reason = _judge(stop, bool(goals), target)
     witness = target.witness
+    if certificate and verdict is Verdict.VERIFIED:
+        verdict, reason = _certify(certificate, network, query, goals, proofs, reason)
+    elif certificate and witness is not None and witness.case is not None:
+        from optverify.certificate import write_falsified
+
+        write_falsified(certificate, network, query, witness.case, witness.x)
     return Verification(
         verdict=verdict,
         reason=reason,
@@ -159,9 +171,23 @@ def verify(
     )
 
 
+def _certify(
+    path: str, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof | None], reason: str
+) -> tuple[Verdict, str]:
+    """Write the proof, read it back and check it; without that there is no VERIFIED."""
+    from optverify.certificate import check, settle, write_verified
+
+    trees = [proof for proof in proofs if proof is not None]
+    if not all(settle(goal, tree) for goal, tree in zip(goals, trees, strict=True)):
+        return Verdict.UNKNOWN, "every part is closed, but the proof is too tight for the checker's rounding"
+    size = write_verified(path, network, query, trees)
+    check(path, network, query)
+    return Verdict.VERIFIED, f"{reason}; certificate of {size} bytes written and checked"
+
+
 def _try(goal: Goal, best: attack.Best, target: _Counterexample, x: Array) -> bool:
     """Offer a point that a solver found."""
-    attack.evaluate(goal, x[None], best)
+    attack.from_point(goal, x, best)
     return best.point is not None and target.offer(best.value, best.point)
 
 

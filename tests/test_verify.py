@@ -85,7 +85,7 @@ def test_every_method_encloses_the_exact_optimum(data: st.DataObject) -> None:
     assert lowers[0] <= lowers[1] + slop
     assert lowers[1] <= lowers[2] + slop
     assert lowers[2] <= lowers[3] + slop
-    assert low.complete
+    assert low.complete, low
     assert low.gap <= 1e-6 * max(1.0, abs(low.upper))
 
 

@@ -102,6 +102,22 @@ class Slopes:
         return np.asarray(np.maximum(v, 0.0) * below[:, None, :] + np.minimum(v, 0.0) * above[:, None, :])
 
 
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Multipliers as a proof stores them: numbers for some neurons, NaN where the CROWN rule is meant.
+
+    Parameters
+    ----------
+    g : tuple of (n_k,) float64, one per Relu
+    """
+
+    g: tuple[Array, ...]
+
+    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
+        """Return g for one Relu layer; see :class:`optverify.safe.multipliers.Multipliers`."""
+        return np.where(np.isnan(self.g[relu]), Slopes()(relu, v, z), self.g[relu])
+
+
 def relu_slopes(z: Interval) -> tuple[Array, Array]:
     """Return the slopes (below, above) of the ReLU's linear relaxation.
 

@@ -119,6 +119,24 @@ def projected_gradient(
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 
 
+def from_point(goal: Goal, point: Array, best: Best, stop_at: float = 0.0, steps: int = 8) -> None:
+    """Try a point that a program left, and descend from it within the region.
+
+    Parameters
+    ----------
+    goal : Goal
+    point : (n_inputs,) float64
+    best : Best
+        Updated in place.
+    stop_at : float
+    steps : int
+    """
+    region = goal.region.outward
+    start = np.clip(point, region.lower, region.upper)[None]
+    evaluate(goal, start, best)
+    projected_gradient(goal, region, start, best, steps, stop_at)
+
+
 def attack(
     goal: Goal,
     region: Interval,

@@ -13,7 +13,7 @@ from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
 from optverify.proof import NeuronSplit
 from optverify.query import Goal
-from optverify.safe.multipliers import Frame, Slopes, mean_bound
+from optverify.safe.multipliers import Frame, Stored, mean_bound
 from optverify.solvers.solution import Solver
 
 
@@ -83,22 +83,6 @@ def program_bound(
         lower, weights, g = _rounded(goal, frame, bounds, group, answer)
     split = worst_neuron(goal, bounds, answer)
     return LeafBound(lower, answer.solution.objective, answer.point, split, weights, g)
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """Multipliers as a proof stores them: numbers for some neurons, NaN where the CROWN rule is meant.
-
-    Parameters
-    ----------
-    g : tuple of (n_k,) float64, one per Relu
-    """
-
-    g: tuple[Array, ...]
-
-    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
-        """Return g for one Relu layer; see :class:`optverify.safe.multipliers.Multipliers`."""
-        return np.where(np.isnan(self.g[relu]), Slopes()(relu, v, z), self.g[relu])
 
 
 def _rounded(

@@ -114,7 +114,7 @@ def _program(task: Task, formulation: str) -> Bounded:
     bounds, first = _backward(task)
 
     def offer(x: Array) -> None:
-        attack.evaluate(task.goal, x[None], task.best)
+        attack.from_point(task.goal, x, task.best, stop_at=-inf)
         if task.best.point is not None:
             task.target.offer(task.best.value, task.best.point)
 

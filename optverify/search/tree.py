@@ -380,7 +380,7 @@ class Search:
             still[g] = value
             split, claim = leaf.split or split, min(claim, leaf.claim)
             if leaf.point is not None:
-                attack.evaluate(self.goal, leaf.point[None], self.best)
+                attack.from_point(self.goal, leaf.point, self.best, self._stop_at)
                 step.found = step.found or self._offer()
         return Tried(replace(node, groups=tuple(still), value=min(still.values(), default=node.value)), split, claim)
 

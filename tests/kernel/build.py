@@ -1,0 +1,90 @@
+"""Write certificates by hand, from docs/certificate-v1.md alone: it shares no code with the project's writer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+MAGIC = b"optverify certificate 1\n"
+Given = Iterable[tuple[int, int, tuple[int, int]]]
+
+REFRESH, EMPTY = b"\x03", b"\x06"
+
+
+def u(value: int) -> bytes:
+    """Unsigned LEB128."""
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def s(value: int) -> bytes:
+    """Signed, by zigzag."""
+    return u(2 * value if value >= 0 else -2 * value - 1)
+
+
+def d(mantissa: int, exponent: int) -> bytes:
+    """Dyadic number mantissa * 2^exponent."""
+    return s(mantissa) + s(exponent)
+
+
+def dyadic(value: Fraction | float) -> tuple[int, int]:
+    """Mantissa and exponent of a dyadic rational."""
+    n, den = Fraction(value).as_integer_ratio()
+    assert den & (den - 1) == 0
+    return n, 1 - den.bit_length()
+
+
+def advice(slopes: Sequence[int] | None = None, given: Given = ()) -> bytes:
+    """Advice 0 without slopes, else advice 1."""
+    if slopes is None:
+        return u(0)
+    entries = list(given)
+    out = u(1) + u(len(slopes)) + bytes(slopes) + u(len(entries))
+    return out + b"".join(u(k) + u(j) + d(*g) for k, j, g in entries)
+
+
+def split_input(i: int, m: Fraction | float, below: bytes, above: bytes) -> bytes:
+    """A whole subtree."""
+    return u(1) + u(i) + d(*dyadic(m)) + below + above
+
+
+def split_neuron(k: int, j: int, below: bytes, above: bytes) -> bytes:
+    """A whole subtree."""
+    return u(2) + u(k) + u(j) + below + above
+
+
+def lemma(k: int, j: int, side: int, how: bytes = b"\x00") -> bytes:
+    """One bound."""
+    return u(4) + u(k) + u(j) + u(side) + how
+
+
+def close(group: int, mu: Sequence[int] = (), how: bytes = b"\x00") -> bytes:
+    """One group."""
+    return u(5) + u(group) + b"".join(map(u, mu)) + how
+
+
+def digests(network: bytes, property_: bytes) -> dict[str, str]:
+    return {"network": hashlib.sha256(network).hexdigest(), "property": hashlib.sha256(property_).hexdigest()}
+
+
+def line(header: dict[str, object]) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode() + b"\n"
+
+
+def verified(network: bytes, property_: bytes, records: bytes, grid: int = 40) -> bytes:
+    """A whole certificate."""
+    header = {"kind": "verified", **digests(network, property_), "semantics": "real", "grid": grid}
+    return MAGIC + line(header) + zlib.compress(records)
+
+
+def falsified(network: bytes, property_: bytes, case: int, x: Sequence[Fraction]) -> bytes:
+    """A whole certificate."""
+    point = [[v.numerator, v.denominator] for v in x]
+    header = {"kind": "falsified", **digests(network, property_), "semantics": "real", "case": case, "x": point}
+    return MAGIC + line(header)
