@@ -7,11 +7,8 @@ checker is ``kernel.py``, which shares nothing.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +18,8 @@ import numpy as np
 
 from optverify.bounds.crown import crown
 from optverify.bounds.interval_propagation import propagate
-from optverify.canonical import network_text, property_text, sha256
-from optverify.errors import InputError, MalformedCertificate, OutputError, RejectedCertificate
+from optverify.canonical import network_digest, property_digest
+from optverify.errors import InputError, MalformedCertificate, RejectedCertificate
 from optverify.interval import Array, Interval
 from optverify.network import Network
 from optverify.preactivation import Bounds
@@ -60,67 +57,31 @@ class Header:
     x: tuple[Fraction, ...] = ()
 
 
-def problem_digests(network: Network, query: Query) -> tuple[str, str]:
-    """Return the SHA-256 of the canonical forms of a network and a property."""
-    return sha256(network_text(network)), sha256(property_text(query))
-
-
 # --- writing -------------------------------------------------------------------------------------------------
 
 
-def write_verified(path: str, network: Network, query: Query, proofs: Sequence[Proof]) -> int:
-    """Write the proofs of all goals of a query; return the size in bytes.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written; nothing is left behind.
-    """
-    header = {"kind": "verified", **_digests(network, query), "semantics": "real", "grid": GRID}
-
-    def body(stream: BinaryIO) -> None:
-        packer = zlib.compressobj(9)
-        for proof in proofs:
-            for record in _records(proof):
-                stream.write(packer.compress(record))
-        stream.write(packer.flush())
-
-    return _write(path, header, body)
+def write_verified(stream: BinaryIO, network: Network, query: Query, proofs: Sequence[Proof]) -> None:
+    """Write the proofs of all goals of a query."""
+    _write_header(stream, network, query, {"kind": "verified"}, {"grid": GRID})
+    packer = zlib.compressobj(9)
+    for proof in proofs:
+        for record in _records(proof):
+            stream.write(packer.compress(record))
+    stream.write(packer.flush())
 
 
-def write_falsified(path: str, network: Network, query: Query, case: int, x: Sequence[Fraction]) -> int:
-    """Write a counterexample; return the size in bytes.
-
-    Raises
-    ------
-    OutputError
-    """
+def write_falsified(stream: BinaryIO, network: Network, query: Query, case: int, x: Sequence[Fraction]) -> None:
+    """Write a counterexample: a point and the case that it reaches."""
     point = [[v.numerator, v.denominator] for v in x]
-    header = {"kind": "falsified", **_digests(network, query), "semantics": "real", "case": case, "x": point}
-    return _write(path, header, lambda _: None)
+    _write_header(stream, network, query, {"kind": "falsified"}, {"case": case, "x": point})
 
 
-def _digests(network: Network, query: Query) -> dict[str, str]:
-    first, second = problem_digests(network, query)
-    return {"network": first, "property": second}
-
-
-def _write(path: str, header: dict[str, object], body: object) -> int:
-    target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(MAGIC + json.dumps(header, separators=(",", ":")).encode() + b"\n")
-                body(stream)  # type: ignore[operator]
-                size = stream.tell()
-            Path(name).replace(target)
-        finally:
-            with suppress(OSError):
-                Path(name).unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-    return size
+def _write_header(
+    stream: BinaryIO, network: Network, query: Query, first: dict[str, object], last: dict[str, object]
+) -> None:
+    digests = {"network": network_digest(network), "property": property_digest(query)}
+    header = {**first, **digests, "semantics": "real", **last}
+    stream.write(MAGIC + json.dumps(header, separators=(",", ":")).encode() + b"\n")
 
 
 def _records(root: Proof) -> Iterator[bytes]:
@@ -150,7 +111,7 @@ def _advice(close: Close) -> bytes:
         for k, values in enumerate(close.g)
         for j in np.flatnonzero(~np.isnan(values))
     ]
-    return _unsigned(1) + _unsigned(0) + _unsigned(len(entries)) + b"".join(entries)
+    return _unsigned(2) + _unsigned(len(entries)) + b"".join(entries)
 
 
 def _unsigned(value: int) -> bytes:
@@ -343,7 +304,7 @@ def _read_close(reader: _Reader, goal: Goal, sizes: Sequence[int]) -> Close:
     kind = reader.unsigned()
     if kind == 0:
         return Close(group, weights)
-    if kind != 1 or reader.unsigned():
+    if kind != 2:
         raise MalformedCertificate("this kind of advice is for the exact checker only")
     values = tuple(np.full(size, np.nan) for size in sizes)
     for _ in range(reader.unsigned()):
@@ -461,23 +422,35 @@ def _unproved(goal: Goal, nodes: Sequence[Open], frame: Frame) -> dict[int, str]
     return wrong
 
 
-def check(path: str, network: Network, query: Query) -> Header:
+def check_file(path: str, network: Network, query: Query) -> Header:
+    """Check a certificate file; see :func:`check`.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            return check(stream, network, query)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def check(stream: BinaryIO, network: Network, query: Query) -> Header:
     """Check a certificate with rigorous floating-point arithmetic.
 
     Raises
     ------
-    MalformedCertificate, RejectedCertificate, InputError
+    MalformedCertificate, RejectedCertificate
     """
     goals = query.goals(network)
-    try:
-        with Path(path).open("rb") as stream:
-            header, proofs = read(stream, goals)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    if (header.network, header.property) != problem_digests(network, query):
+    header, proofs = read(stream, goals)
+    if (header.network, header.property) != (network_digest(network), property_digest(query)):
         raise RejectedCertificate("the certificate is about another network or another property")
     if header.kind == "falsified":
         _check_point(header, network, query)
+        return header
     for number, (goal, proof) in enumerate(zip(goals, proofs, strict=True)):
         for node, reason in failures(goal, proof):
             raise RejectedCertificate(f"region {number}, node at depth {len(node.above)}: {reason}")
@@ -504,8 +477,8 @@ def settle(goal: Goal, root: Proof) -> bool:
         failed = [node for node, _ in failures(goal, root)]
         if not failed:
             return True
-        for node in failed:
-            for proof in (*node.above, node.proof):
+        for bad in failed:
+            for proof in (*bad.above, bad.proof):
                 proof.refresh = True
     return False
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from optverify.errors import InputError, OptverifyError, OutputError, RejectedCertificate
+from optverify.errors import InputError, OptverifyError, RejectedCertificate
 
 if TYPE_CHECKING:
     from optverify.network import Network
@@ -155,14 +155,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from optverify.certificate import check
+    from optverify.certificate import check_file
     from optverify.io import load, load_property
 
     network, query = load(options.network), load_property(options.property)
     try:
         if options.exact:
             return _run_kernel(network, query, options.certificate)
-        header = check(options.certificate, network, query)
+        header = check_file(options.certificate, network, query)
     except RejectedCertificate as error:
         _fail(str(error))
         return 1
@@ -262,37 +262,20 @@ def _solvers(options: argparse.Namespace) -> int:  # noqa: ARG001
 
 @contextmanager
 def _output(destination: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give a function that writes the answer; the file appears whole or not at all.
+    """Give a function that writes the answer as JSON; a file appears whole or not at all."""
+    from optverify.io.files import replacing
 
-    The temporary file is made first, so that a folder that cannot be written to is an error before the work
-    and not after it.
-    """
-    if destination in (None, "-"):
-        yield lambda answer: _say(json.dumps(answer, allow_nan=False)) if destination else None
-        return
-    assert destination is not None
-    path = Path(destination)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise OutputError(f"cannot write {destination}: {error.strerror or error}") from None
-    try:
+    if destination is None:
+        yield lambda _: None
+    elif destination == "-":
+        yield lambda answer: _say(json.dumps(answer, allow_nan=False))
+    else:
+        with replacing(destination) as stream:
 
-        def write(answer: dict[str, Any]) -> None:
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                    json.dump(answer, stream, indent=2, allow_nan=False)
-                    stream.write("\n")
-                Path(name).replace(path)
-            except OSError as error:
-                raise OutputError(f"cannot write {destination}: {error.strerror or error}") from None
+            def write(answer: dict[str, Any]) -> None:
+                stream.write(json.dumps(answer, indent=2, allow_nan=False).encode() + b"\n")
 
-        yield write
-    finally:
-        with suppress(OSError):
-            Path(name).unlink()
+            yield write
 
 
 @contextmanager

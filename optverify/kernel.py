@@ -87,20 +87,27 @@ class Network:
 
 @dataclass(frozen=True)
 class Atom:
-    """x . X + y . Y + constant <= 0 (or < 0), in integers; x and y list (number, coefficient)."""
+    """x . X + y . Y + constant <= 0 (or < 0), all over `scale`; x and y list (number, coefficient)."""
 
     x: list[tuple[int, int]]
     y: list[tuple[int, int]]
     constant: int
     strict: bool
+    scale: int
+
+    def over(self, scale: int) -> Atom:
+        """Return the same atom over a multiple of its scale."""
+        f = scale // self.scale
+        return Atom([(i, n * f) for i, n in self.x], [(i, n * f) for i, n in self.y], self.constant * f, self.strict, scale)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A box in lowest terms and the atoms that must not all hold on it."""
+    """A box in lowest terms and the atoms that must not all hold on it, all over one scale."""
 
     box: Ends
     unsafe: list[Atom]
+    scale: int
 
 
 def need(condition: bool, message: str) -> None:
@@ -197,21 +204,24 @@ def read_property(text: bytes, net: Network) -> list[Case]:
         ends = [end // shared for end in ends]
         lo, hi = ends[: net.inputs], ends[net.inputs :]
         need(all(a <= b for a, b in zip(lo, hi, strict=True)), f"case {c}: lower above upper")
-        cases.append(Case((lo, hi, d // shared), [read_atom(atom, net, f"case {c}") for atom in item["unsafe"]]))
+        atoms = [read_atom(atom, net, f"case {c}") for atom in item["unsafe"]]
+        scale = lcm(*(atom.scale for atom in atoms))
+        need(scale.bit_length() <= MAX_DENOMINATOR, f"case {c}: the common denominator has more than {MAX_DENOMINATOR} bits")
+        cases.append(Case((lo, hi, d // shared), [atom.over(scale) for atom in atoms], scale))
     return cases
 
 
 def read_atom(item: Any, net: Network, what: str) -> Atom:
-    """Parse one linear condition and multiply it by its least common denominator."""
+    """Parse one linear condition, over its least common denominator."""
     terms, sizes = item["terms"], {"X": net.inputs, "Y": net.outputs}
     need(item["strict"] in (0, 1), f"{what}: strict must be 0 or 1")
     need(all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms), f"{what}: no such variable, or a coefficient 0")
     need(all(a[:2] < b[:2] for a, b in pairwise(terms)), f"{what}: variables must be in increasing order, X before Y")
-    (*numbers, constant), _ = common([*([n, d] for _, _, n, d in terms), item["constant"]], what)
+    (*numbers, constant), scale = common([*([n, d] for _, _, n, d in terms), item["constant"]], what)
     both = {"X": list[tuple[int, int]](), "Y": list[tuple[int, int]]()}
     for (kind, i, _, _), n in zip(terms, numbers, strict=True):
         both[kind].append((i, n))
-    return Atom(both["X"], both["Y"], constant, bool(item["strict"]))
+    return Atom(both["X"], both["Y"], constant, bool(item["strict"]), scale)
 
 
 def goals(cases: list[Case]) -> list[list[int]]:
@@ -427,7 +437,9 @@ class Node:
             for terms, sums in ((atom.x, x), (atom.y, y)):
                 for i, n in terms:
                     sums[i] += factor * n
-        return self.bound(len(self.net.layers), y, x, total, advice)
+        # The atoms are over case.scale, which is left out: so D is over it, and given multipliers times it fit.
+        given = {k: {j: (n * case.scale, e) for j, (n, e) in at.items()} for k, at in advice.given.items()}
+        return self.bound(len(self.net.layers), y, x, total, replace(advice, given=given))
 
     def refresh(self) -> None:
         """Bound the inputs of all Relus anew: by interval arithmetic, then open neurons by the formula and the rule."""
@@ -502,13 +514,15 @@ class Records:
 
     def advice(self, node: Node, below: int) -> Advice:
         """Read the advice for an objective above the first `below` Relus."""
-        if not self.u(2):
+        kind, slopes = self.u(3), None
+        if kind == 0:
             return RULE
         masks = node.net.masks[:below]
-        count = sum(map(unstable, masks, node.z))
-        if self.u() != count:
-            raise Rejected(f"the slopes are not for {count} unstable neurons")
-        slopes = bytes([self.byte() for _ in range(count)])
+        if kind == 1:
+            count = sum(map(unstable, masks, node.z))
+            if self.u() != count:
+                raise Rejected(f"the slopes are not for {count} unstable neurons")
+            slopes = bytes([self.byte() for _ in range(count)])
         given: dict[int, dict[int, tuple[int, int]]] = {}
         for _ in range(self.u(sum(map(sum, masks)) + 1)):
             k, j = self.neuron(node.net, below)
@@ -645,8 +659,9 @@ def describe(cases: list[Case]) -> list[str]:
         for c in members:
             atoms = []
             for atom in cases[c].unsafe:
-                terms = [f"{show(n, 1)} X_{i}" for i, n in atom.x] + [f"{show(n, 1)} Y_{i}" for i, n in atom.y]
-                atoms.append(some([show(atom.constant, 1), *terms], 12, " + ") + (" < 0" if atom.strict else " <= 0"))
+                named = [(n, f" X_{i}") for i, n in atom.x] + [(n, f" Y_{i}") for i, n in atom.y]
+                terms = [show(n, atom.scale) + name for n, name in named]
+                atoms.append(some([show(atom.constant, atom.scale), *terms], 12, " + ") + (" < 0" if atom.strict else " <= 0"))
             lines.append(f"    case {c}: {some(atoms, 8, ' and ') or 'every point of the box'}")
     return lines
 

@@ -50,6 +50,8 @@ class Verification:
         With UNKNOWN: the point that came nearest, if it violates the property to within 1e-4.
     replay : tuple of Replay
         What other runtimes compute at the witness.
+    certified : bool or None
+        Whether a certificate was written and accepted by the checker; None if none was asked for.
     closed : float
         Share of the search that is proved, 0 to 1.
     nodes, programs : int
@@ -71,6 +73,7 @@ class Verification:
     witness: Witness | None
     near_miss: Witness | None
     replay: tuple[Replay, ...]
+    certified: bool | None
     closed: float
     nodes: int
     programs: int
@@ -100,6 +103,7 @@ class Verification:
             "witness": None if self.witness is None else self.witness.to_dict(),
             "near_miss": None if self.near_miss is None else self.near_miss.to_dict(),
             "replay": [entry.to_dict() for entry in self.replay],
+            "certified": self.certified,
             "closed": self.closed,
             "nodes": self.nodes,
             "programs": self.programs,
@@ -126,6 +130,8 @@ class Verification:
             rows[f"{label} y"] = ", ".join(map(text.number, point.y_float()))
         for entry in self.replay:
             rows[f"replay, {entry.runtime}"] = str(entry)
+        if self.certified:
+            rows["certificate"] = "written, and accepted by the checker"
         rows["search"] = f"{self.nodes} nodes, {self.programs} programs, {self.closed:.1%} closed"
         rows["time"] = f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s"
         return rows

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Literal
+from io import BytesIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify import solvers
-from optverify.errors import InputError, ShapeError
+from optverify.errors import CertificateError, InputError, ShapeError
 from optverify.expressions import Linear, rational
 from optverify.interval import Array, nearest, round_up
+from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
 from optverify.query import Box, Goal, Query, append_rows
@@ -89,7 +92,8 @@ def verify(
     seed : int
         For the random points of the attack.
     certificate : str, optional
-        File to write the proof or the counterexample to. It is read back and checked before the answer.
+        File for the proof or the counterexample (``docs/certificate-v1.md``). It is checked before it is written, and
+        a proof that the checker does not accept makes the answer UNKNOWN.
 
     Returns
     -------
@@ -101,6 +105,8 @@ def verify(
     ------
     ShapeError
         The query is about another number of inputs or outputs.
+    OutputError
+        The certificate cannot be written; found out before the search.
 
     Examples
     --------
@@ -110,14 +116,28 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
+    with nullcontext() if certificate is None else replacing(certificate) as stream:
+        return _verify(network, query, time_limit, solver, strategy or Hybrid(), progress, seed, stream)
+
+
+def _verify(
+    network: Network,
+    query: Query,
+    time_limit: float | None,
+    solver: str | Solver | None,
+    strategy: Branching,
+    progress: Callable[[Progress], None] | None,
+    seed: int,
+    stream: BinaryIO | None,
+) -> Verification:
     started, cpu = time.monotonic(), time.process_time()
     goals = query.goals(network)
     target = _Counterexample(network, query)
     outcomes: list[Outcome] = []
     claims: list[float] = []
     stop, deadline = Stop.CLOSED, np.inf if time_limit is None else started + time_limit
+    proofs = [None if stream is None else Proof() for _ in goals]
     try:
-        proofs = [Proof() if certificate else None for _ in goals]
         bests = [attack.Best() for _ in goals]
         rng = np.random.default_rng(seed)
         for goal, best in zip(goals, bests, strict=True):
@@ -133,7 +153,7 @@ def verify(
         for goal, best, proof in zip(goals, bests, proofs, strict=True):
             # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
             if stop in (Stop.CLOSED, Stop.STUCK):
-                search = Search(goal, target, strategy or Hybrid(), solver=solver, best=best, proof=proof)
+                search = Search(goal, target, strategy, solver=solver, best=best, proof=proof)
                 search.report = progress
                 outcomes.append(search.run(deadline - time.monotonic()))
                 stop = stop if outcomes[-1].stop is Stop.CLOSED else outcomes[-1].stop
@@ -144,12 +164,12 @@ def verify(
     known = [c for c in claims if not np.isnan(c)]
     verdict, reason = _judge(stop, bool(goals), target)
     witness = target.witness
-    if certificate and verdict is Verdict.VERIFIED:
-        verdict, reason = _certify(certificate, network, query, goals, proofs, reason)
-    elif certificate and witness is not None and witness.case is not None:
-        from optverify.certificate import write_falsified
-
-        write_falsified(certificate, network, query, witness.case, witness.x)
+    certified = None
+    if stream is not None and verdict is not Verdict.UNKNOWN:
+        wrong = _certify(stream, network, query, goals, proofs, witness)
+        certified = wrong is None
+        if wrong is not None:
+            verdict, reason = Verdict.UNKNOWN, wrong
     return Verification(
         verdict=verdict,
         reason=reason,
@@ -159,6 +179,7 @@ def verify(
         witness=witness,
         near_miss=target.near_miss() if verdict is Verdict.UNKNOWN else None,
         replay=replay(network, query, witness) if witness else (),
+        certified=certified,
         closed=1.0 if verdict is Verdict.VERIFIED else sum(o.progress.closed for o in outcomes) / max(len(goals), 1),
         nodes=sum(o.progress.nodes for o in outcomes),
         programs=sum(o.programs for o in outcomes),
@@ -172,17 +193,30 @@ def verify(
 
 
 def _certify(
-    path: str, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof | None], reason: str
-) -> tuple[Verdict, str]:
-    """Write the proof, read it back and check it; without that there is no VERIFIED."""
-    from optverify.certificate import check, settle, write_verified
+    stream: BinaryIO,
+    network: Network,
+    query: Query,
+    goals: Sequence[Goal],
+    proofs: Sequence[Proof | None],
+    witness: Witness | None,
+) -> str | None:
+    """Write the proof or the counterexample, read it back and check it; return what is wrong, if anything is."""
+    from optverify.certificate import check, settle, write_falsified, write_verified
 
-    trees = [proof for proof in proofs if proof is not None]
-    if not all(settle(goal, tree) for goal, tree in zip(goals, trees, strict=True)):
-        return Verdict.UNKNOWN, "every part is closed, but the proof is too tight for the checker's rounding"
-    size = write_verified(path, network, query, trees)
-    check(path, network, query)
-    return Verdict.VERIFIED, f"{reason}; certificate of {size} bytes written and checked"
+    written = BytesIO()
+    if witness is not None and witness.case is not None:
+        write_falsified(written, network, query, witness.case, witness.x)
+    else:
+        trees = [proof for proof in proofs if proof is not None]
+        if not all(settle(goal, tree) for goal, tree in zip(goals, trees, strict=True)):
+            return "every part is closed, but too tightly for the checker's rounding: no certificate"
+        write_verified(written, network, query, trees)
+    try:
+        check(BytesIO(written.getvalue()), network, query)
+    except CertificateError as error:
+        return f"the checker does not accept the certificate: {error}"
+    stream.write(written.getvalue())
+    return None
 
 
 def _try(goal: Goal, best: attack.Best, target: _Counterexample, x: Array) -> bool:

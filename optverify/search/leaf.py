@@ -10,6 +10,7 @@ import numpy as np
 from optverify.bounds.relaxed import Relaxed, advice, frame_of, relaxed
 from optverify.formulations.encoder import Largest, Objective, Weighted, read_multipliers
 from optverify.interval import Array, Interval
+from optverify.network import Relu
 from optverify.preactivation import Bounds
 from optverify.proof import NeuronSplit
 from optverify.query import Goal
@@ -99,8 +100,9 @@ def _rounded(
             scale = 255.0 / found.mu.max() if found.mu.max() > 0 else 1.0
             weights = np.rint(found.mu * scale).astype(np.int64)
             stored = []
-            for given, z in zip(advice(goal.network, found.g).g, bounds.layers, strict=True):
-                fixed = ((z.lower < 0) & (z.upper > 0)) | (z.lower == 0) | (z.upper == 0)
+            masks = [layer.mask for layer in goal.network.layers if isinstance(layer, Relu)]
+            for given, z, mask in zip(advice(goal.network, found.g).g, bounds.layers, masks, strict=True):
+                fixed = mask & (((z.lower < 0) & (z.upper > 0)) | (z.lower == 0) | (z.upper == 0))
                 values = np.full(z.lower.shape, np.nan) if given is None else (given * scale).astype(np.float32)
                 stored.append(np.where(fixed & np.isfinite(values), values, np.nan).astype(np.float64))
         objective = np.zeros((1, goal.network.n_outputs))

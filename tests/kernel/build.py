@@ -41,7 +41,7 @@ def dyadic(value: Fraction | float) -> tuple[int, int]:
 
 
 def advice(slopes: Sequence[int] | None = None, given: Given = ()) -> bytes:
-    """Advice 0 without slopes, else advice 1."""
+    """Write advice 0 without slopes, else advice 1."""
     if slopes is None:
         return u(0)
     entries = list(given)
@@ -50,22 +50,22 @@ def advice(slopes: Sequence[int] | None = None, given: Given = ()) -> bytes:
 
 
 def split_input(i: int, m: Fraction | float, below: bytes, above: bytes) -> bytes:
-    """A whole subtree."""
+    """Write a whole subtree."""
     return u(1) + u(i) + d(*dyadic(m)) + below + above
 
 
 def split_neuron(k: int, j: int, below: bytes, above: bytes) -> bytes:
-    """A whole subtree."""
+    """Write a whole subtree."""
     return u(2) + u(k) + u(j) + below + above
 
 
 def lemma(k: int, j: int, side: int, how: bytes = b"\x00") -> bytes:
-    """One bound."""
+    """Write one bound."""
     return u(4) + u(k) + u(j) + u(side) + how
 
 
 def close(group: int, mu: Sequence[int] = (), how: bytes = b"\x00") -> bytes:
-    """One group."""
+    """Write the end of one group."""
     return u(5) + u(group) + b"".join(map(u, mu)) + how
 
 
@@ -78,13 +78,13 @@ def line(header: dict[str, object]) -> bytes:
 
 
 def verified(network: bytes, property_: bytes, records: bytes, grid: int = 40) -> bytes:
-    """A whole certificate."""
+    """Write a whole certificate."""
     header = {"kind": "verified", **digests(network, property_), "semantics": "real", "grid": grid}
     return MAGIC + line(header) + zlib.compress(records)
 
 
 def falsified(network: bytes, property_: bytes, case: int, x: Sequence[Fraction]) -> bytes:
-    """A whole certificate."""
+    """Write a whole certificate."""
     point = [[v.numerator, v.denominator] for v in x]
     header = {"kind": "falsified", **digests(network, property_), "semantics": "real", "case": case, "x": point}
     return MAGIC + line(header)

@@ -1,0 +1,202 @@
+"""Certificates: written by the search, accepted by both checkers, refused when they are anything else."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from optverify import Box, Network, Query, Verdict, kernel, outputs, verify
+from optverify.canonical import network_text, property_text
+from optverify.certificate import check, check_file
+from optverify.errors import CertificateError, InputError, MalformedCertificate, OutputError, RejectedCertificate
+from optverify.search.branching import Hybrid
+from tests import oracle
+from tests.strategies import boxes, networks
+
+STRATEGIES = [Hybrid(), Hybrid(few_inputs=0), Hybrid(few_neurons=0), Hybrid(few_inputs=0, few_neurons=0)]
+
+
+def exact(network: Network, query: Query, data: bytes) -> None:
+    """Run the kernel in this process."""
+    kernel.check(network_text(network), property_text(query), io.BytesIO(data))
+
+
+@settings(max_examples=80, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(data=st.data())
+def test_every_certificate_is_accepted_by_both_checkers(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Random networks, several groups, all strategies: what is written is accepted, by floats and by the kernel."""
+    network = data.draw(networks(odd=data.draw(st.booleans()), scaled=data.draw(st.booleans())))
+    box = data.draw(boxes(network.n_inputs))
+    region = Box(tuple(box.lower.tolist()), tuple(box.upper.tolist()))
+    steps = oracle.read(network)
+    y = outputs(network.n_outputs)
+    size = network.n_outputs
+    unsafe = [y[j] <= least(steps, region, j, size) - margin(data) for j in range(size)]
+    query = Query.never(region, unsafe[0], size)
+    for atom in unsafe[1:]:
+        query = Query(query.cases + Query.never(region, atom, size).cases, network.n_inputs, size)
+    path = tmp_path_factory.mktemp("proof") / "proof"
+    answer = verify(
+        network, query, strategy=data.draw(st.sampled_from(STRATEGIES)), time_limit=5, certificate=str(path)
+    )
+    if answer.verdict is Verdict.UNKNOWN:
+        assert not path.exists()
+        assert answer.certified is not True
+        return
+    assert answer.certified
+    assert check_file(str(path), network, query).kind == answer.verdict.value
+    exact(network, query, path.read_bytes())
+
+
+def least(steps: list[oracle.Step], region: Box, j: int, size: int) -> Fraction:
+    """Return the exact least value of one output."""
+    return oracle.minimum(steps, region.lower, region.upper, [Fraction(int(i == j)) for i in range(size)])
+
+
+def margin(data: st.DataObject) -> Fraction:
+    """Draw a margin: mostly true properties, some false."""
+    return data.draw(
+        st.sampled_from([Fraction(1), Fraction(1, 3), Fraction(1, 100), Fraction(1, 100), Fraction(-1, 100)])
+    )
+
+
+def hard_problem() -> tuple[Network, Query]:
+    """Return a problem whose proof has input splits, neuron splits and duals."""
+    rng = np.random.default_rng(4)
+    shapes = [(6, 2), (6, 6), (2, 6)]
+    network = Network.from_arrays([(rng.integers(-8, 9, s) / 4, rng.integers(-4, 5, s[0]) / 4) for s in shapes])
+    region = Box([-2, -2], [2, 2])
+    low = oracle.minimum(oracle.read(network), region.lower, region.upper, [Fraction(1), Fraction(0)])
+    y = outputs(2)
+    return network, Query.never(region, (y[0] <= low - Fraction(1, 50)) & (y[0] + y[1] <= 100), 2)
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Query, bytes]:
+    """Return a problem and an accepted certificate for it."""
+    network, query = hard_problem()
+    path = tmp_path_factory.mktemp("proof") / "proof"
+    answer = verify(network, query, certificate=str(path), strategy=Hybrid(few_neurons=3))
+    assert answer.certified
+    assert answer.programs > 0
+    assert answer.nodes > 10
+    return network, query, path.read_bytes()
+
+
+def test_mutants_are_refused_or_still_true(proof: tuple[Network, Query, bytes]) -> None:
+    """Any changed byte of the file ends in a refusal or in another proof of the same true statement."""
+    network, query, data = proof
+    rng = np.random.default_rng(0)
+    accepted = 0
+    for _ in range(400):
+        mutant = bytearray(data)
+        for position in rng.integers(0, len(data), int(rng.integers(1, 3))):
+            mutant[position] = int(rng.integers(256))
+        try:
+            check(io.BytesIO(bytes(mutant)), network, query)
+            accepted += 1
+        except CertificateError:
+            continue
+    assert accepted < 40  # the statement is true, so some mutants may prove it; most must not
+
+
+def test_truncated_and_extended_files_are_malformed(proof: tuple[Network, Query, bytes]) -> None:
+    """Every prefix, and every file with something behind it, is malformed."""
+    network, query, data = proof
+    for cut in range(0, len(data), max(1, len(data) // 60)):
+        with pytest.raises(CertificateError):
+            check(io.BytesIO(data[:cut]), network, query)
+    with pytest.raises(MalformedCertificate):
+        check(io.BytesIO(data + b"x"), network, query)
+
+
+def test_other_problems_are_refused(proof: tuple[Network, Query, bytes]) -> None:
+    """A certificate for another network, another threshold, a wider box or fewer cases is rejected by both."""
+    network, query, data = proof
+    (case,) = query.cases
+    wider = Box([-2, -2], [2, "2.0001"])
+    other = Network(
+        (*network.layers[:-1], type(network.layers[-1])(network.layers[-1].weight * 2, network.layers[-1].bias))
+    )
+    swaps = [
+        (other, query),
+        (network, Query.never(wider, outputs(2)[0] <= -1000, 2)),
+        (network, Query((case, case), 2, 2)),
+    ]
+    for net, prop in swaps:
+        with pytest.raises(CertificateError):
+            check(io.BytesIO(data), net, prop)
+        with pytest.raises((kernel.Rejected, kernel.Malformed)):
+            exact(net, prop, data)
+
+
+def test_a_false_statement_with_a_forged_header_is_rejected(proof: tuple[Network, Query, bytes]) -> None:
+    """The tree of a true statement does not prove a stronger one, even under its digests."""
+    network, query, data = proof
+    (case,) = query.cases
+    stronger = Query.never(case.region, outputs(2)[0] <= 1000, 2)
+    lines = data.split(b"\n", 2)
+    header = json.loads(lines[1])
+    header |= {"property": __import__("hashlib").sha256(property_text(stronger)).hexdigest()}
+    forged = b"\n".join([lines[0], json.dumps(header, separators=(",", ":")).encode(), lines[2]])
+    with pytest.raises(CertificateError):
+        check(io.BytesIO(forged), network, stronger)
+    with pytest.raises((kernel.Rejected, kernel.Malformed)):
+        exact(network, stronger, forged)
+
+
+def test_counterexamples_are_certified(tmp_path: Path) -> None:
+    """A FALSIFIED answer leaves its point, and a point that is none is rejected."""
+    network, query = hard_problem()
+    (case,) = query.cases
+    false = Query.never(case.region, outputs(2)[0] <= 1000, 2)
+    path = tmp_path / "point"
+    answer = verify(network, false, certificate=str(path))
+    assert answer.verdict is Verdict.FALSIFIED
+    assert check_file(str(path), network, false).kind == "falsified"
+    exact(network, false, path.read_bytes())
+    lines = path.read_bytes().split(b"\n")
+    header = json.loads(lines[1])
+    header["x"] = [[3, 1], [3, 1]]
+    forged = b"\n".join([lines[0], json.dumps(header, separators=(",", ":")).encode(), b""])
+    with pytest.raises(RejectedCertificate):
+        check(io.BytesIO(forged), network, false)
+
+
+def test_an_unwritable_place_is_found_out_before_the_search(tmp_path: Path) -> None:
+    """The error comes at once and nothing is left; an old file stays where there is no verdict."""
+    network, query = hard_problem()
+    with pytest.raises(OutputError):
+        verify(network, query, certificate=str(tmp_path / "none" / "proof"))
+    old = tmp_path / "old"
+    old.write_text("old")
+    strict = Query.never(Box([-1], [1]), outputs(1)[0] < 0, 1)
+    relu = Network.from_arrays([([[1.0]], [0.0]), ([[1.0]], [0.0])])
+    assert verify(relu, strict, certificate=str(old), time_limit=5).verdict is Verdict.UNKNOWN
+    assert old.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [old]
+    with pytest.raises(InputError):
+        check_file(str(tmp_path / "none"), network, query)
+
+
+def test_the_kernel_runs_alone(proof: tuple[Network, Query, bytes], tmp_path: Path) -> None:
+    """By path, isolated and without site packages: it prints the statement and then PROVED."""
+    network, query, data = proof
+    files = {"network.json": network_text(network), "property.json": property_text(query), "proof": data}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-I", "-S", kernel.__file__, *(str(tmp_path / name) for name in files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "PROVED"
