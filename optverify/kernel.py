@@ -31,8 +31,8 @@ import zlib
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import gcd, lcm
-from operator import add, mul, sub
-from typing import Any, BinaryIO
+from operator import add, le, mul, sub
+from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"optverify certificate 1\n"
 MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 100_000, 1 << 26
@@ -40,20 +40,20 @@ MAX_BYTES, MAX_EXPONENT, MAX_DEPTH, MAX_REFRESHES, MAX_RECORDS = 1_429, 5_000, 1
 CHUNK, MAX_EXPANSION, FREE_EXPANSION = 1 << 16, 250, 1 << 20
 SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY = 1, 2, 3, 4, 5, 6
 
-# Shapes of the JSON texts: [a, b] is a list of any length whose entries fit a or b, a tuple a list of that length.
+# Shapes of the JSON texts: [a, b] is a list of any length whose entries fit a or b, a tuple a list of that length,
+# a set an integer that is in it.
 RATIONAL = (int, int)
 AFFINE = {"affine": (int, int), "shift": int, "rows": [[int]], "bias": [int], "slack_shift": int, "slack": [int]}
-NETWORK = {"format": "optverify network 1", "inputs": int, "layers": [AFFINE, {"relu": [0, 1]}]}
-ATOM = {"terms": [("X", int, int, int), ("Y", int, int, int)], "constant": RATIONAL, "strict": int}
+NETWORK = {"format": "optverify network 1", "inputs": int, "layers": [AFFINE, {"relu": [{0, 1}]}]}
+ATOM = {"terms": [("X", int, int, int), ("Y", int, int, int)], "constant": RATIONAL, "strict": {0, 1}}
 CASE = {"lower": [RATIONAL], "upper": [RATIONAL], "unsafe": [ATOM]}
 PROPERTY = {"format": "optverify property 1", "inputs": int, "outputs": int, "cases": [CASE]}
 VERIFIED = {"kind": "verified", "network": str, "property": str, "semantics": "real", "grid": int}
 FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": "real", "case": int, "x": [RATIONAL]}
 
+# Lower and upper ends of intervals over a common positive denominator; the same of one Relu's input, over 2^grid.
 Ends = tuple[list[int], list[int], int]
-"""Lower ends and upper ends of intervals, over a common positive denominator."""
 Slice = tuple[list[int], list[int]]
-"""Lower and upper ends of the intervals of one Relu's input, over 2^grid."""
 
 
 class Rejected(Exception):
@@ -64,8 +64,7 @@ class Malformed(Exception):
     """Not in the format."""
 
 
-@dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """a -> W a + b. A row is (columns, weights, bias, slack), the slack over 2^slack_shift, the rest over 2^shift."""
 
     inputs: int
@@ -75,8 +74,7 @@ class Affine:
     rows: list[tuple[list[int], list[int], int, int]]
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(NamedTuple):
     """Layers; the integer k among them is Relu k, which rectifies where ``masks[k]`` and passes the rest through."""
 
     inputs: int
@@ -85,25 +83,16 @@ class Network:
     masks: list[list[int]]
 
 
-@dataclass(frozen=True)
-class Atom:
-    """x . X + y . Y + constant <= 0 (or < 0), all over `scale`; x and y list (number, coefficient)."""
+class Atom(NamedTuple):
+    """terms . (X, Y) + constant <= 0 (or < 0), in integers over the scale of the case; a term is ("X", i, n)."""
 
-    x: list[tuple[int, int]]
-    y: list[tuple[int, int]]
+    terms: list[tuple[str, int, int]]
     constant: int
-    strict: bool
-    scale: int
-
-    def over(self, scale: int) -> Atom:
-        """Return the same atom over a multiple of its scale."""
-        f = scale // self.scale
-        return Atom([(i, n * f) for i, n in self.x], [(i, n * f) for i, n in self.y], self.constant * f, self.strict, scale)
+    strict: int
 
 
-@dataclass(frozen=True)
-class Case:
-    """A box in lowest terms and the atoms that must not all hold on it, all over one scale."""
+class Case(NamedTuple):
+    """A box in lowest terms, the atoms that must not all hold on it, and the denominator of all their numbers."""
 
     box: Ends
     unsafe: list[Atom]
@@ -124,9 +113,11 @@ def fits(value: Any, shape: Any) -> bool:
         return type(value) is dict and list(value) == list(shape) and all(fits(value[k], shape[k]) for k in shape)
     if isinstance(shape, tuple):
         return type(value) is list and len(value) == len(shape) and all(map(fits, value, shape))
+    if isinstance(shape, set):
+        return type(value) is int and value in shape
     if isinstance(shape, list):
         return type(value) is list and all(any(fits(v, s) for s in shape) for v in value)
-    return type(value) is type(shape) and bool(value == shape)
+    return bool(value == shape)
 
 
 def read_json(text: bytes, what: str, *shapes: object) -> Any:
@@ -136,9 +127,7 @@ def read_json(text: bytes, what: str, *shapes: object) -> Any:
     """
     try:
         plain = text.decode("ascii")
-        value = json.loads(
-            plain, parse_float=str, parse_constant=str, parse_int=lambda digits: int(digits[:MAX_DIGITS])
-        )
+        value = json.loads(plain, parse_float=str, parse_constant=str, parse_int=lambda n: int(n[:MAX_DIGITS]))
         canonical = json.dumps(value, separators=(",", ":")) == plain
     except (ValueError, RecursionError):
         raise Malformed(f"{what}: not JSON in ASCII, or nested too deeply") from None
@@ -186,42 +175,39 @@ def read_affine(item: Any, size: int, what: str) -> Affine:
         columns = [-1, *row[::2], n]
         need(len(row) % 2 == 0 and all(row[1::2]), f"{what}: rows must be pairs of a column and a nonzero weight")
         need(all(i < j for i, j in pairwise(columns)), f"{what}: columns must increase and be less than {n}")
-    triples = zip(rows, bias, slack, strict=True)
-    return Affine(
-        n, item["shift"], item["slack_shift"], any(slack), [(row[::2], row[1::2], b, s) for row, b, s in triples]
-    )
+    full = [(row[::2], row[1::2], b, s) for row, b, s in zip(rows, bias, slack, strict=True)]
+    return Affine(n, item["shift"], item["slack_shift"], any(slack), full)
 
 
 def read_property(text: bytes, net: Network) -> list[Case]:
     """Parse the canonical property of a network."""
     value = read_json(text, "property", PROPERTY)
     need((value["inputs"], value["outputs"]) == (net.inputs, net.outputs), "property: the network has other sizes")
-    cases = []
+    cases, sizes = [], {"X": net.inputs, "Y": net.outputs}
     for c, item in enumerate(value["cases"]):
-        need(len(item["lower"]) == len(item["upper"]) == net.inputs, f"case {c}: a box of another size")
-        ends, d = common(item["lower"] + item["upper"], f"case {c}")
+        what, unsafe = f"case {c}", item["unsafe"]
+        need(len(item["lower"]) == len(item["upper"]) == net.inputs, f"{what}: a box of another size")
+        ends, d = common(item["lower"] + item["upper"], what)
         shared = gcd(d, *ends)
-        ends = [end // shared for end in ends]
-        lo, hi = ends[: net.inputs], ends[net.inputs :]
-        need(all(a <= b for a, b in zip(lo, hi, strict=True)), f"case {c}: lower above upper")
-        atoms = [read_atom(atom, net, f"case {c}") for atom in item["unsafe"]]
-        scale = lcm(*(atom.scale for atom in atoms))
-        need(scale.bit_length() <= MAX_DENOMINATOR, f"case {c}: the common denominator has more than {MAX_DENOMINATOR} bits")
-        cases.append(Case((lo, hi, d // shared), [atom.over(scale) for atom in atoms], scale))
+        lo, hi = [a // shared for a in ends[: net.inputs]], [a // shared for a in ends[net.inputs :]]
+        need(all(map(le, lo, hi)), f"{what}: lower above upper")
+        for atom in unsafe:
+            terms = atom["terms"]
+            need(
+                all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms),
+                f"{what}: a variable or coefficient is wrong",
+            )
+            need(all(a[:2] < b[:2] for a, b in pairwise(terms)), f"{what}: variables must be in order, X before Y")
+        values, scale = common(
+            [v for atom in unsafe for v in (*(t[2:] for t in atom["terms"]), atom["constant"])], what
+        )
+        numbers = iter(values)
+        atoms = [
+            Atom([(kind, i, next(numbers)) for kind, i, _, _ in atom["terms"]], next(numbers), atom["strict"])
+            for atom in unsafe
+        ]
+        cases.append(Case((lo, hi, d // shared), atoms, scale))
     return cases
-
-
-def read_atom(item: Any, net: Network, what: str) -> Atom:
-    """Parse one linear condition, over its least common denominator."""
-    terms, sizes = item["terms"], {"X": net.inputs, "Y": net.outputs}
-    need(item["strict"] in (0, 1), f"{what}: strict must be 0 or 1")
-    need(all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms), f"{what}: no such variable, or a coefficient 0")
-    need(all(a[:2] < b[:2] for a, b in pairwise(terms)), f"{what}: variables must be in increasing order, X before Y")
-    (*numbers, constant), scale = common([*([n, d] for _, _, n, d in terms), item["constant"]], what)
-    both = {"X": list[tuple[int, int]](), "Y": list[tuple[int, int]]()}
-    for (kind, i, _, _), n in zip(terms, numbers, strict=True):
-        both[kind].append((i, n))
-    return Atom(both["X"], both["Y"], constant, bool(item["strict"]), scale)
 
 
 def goals(cases: list[Case]) -> list[list[int]]:
@@ -273,13 +259,11 @@ def plus(a: int, p: int, b: int, q: int) -> tuple[int, int]:
     return ((a << q - p) + b, q) if p <= q else (a + (b << p - q), p)
 
 
-@dataclass(frozen=True)
-class Advice:
-    """How to choose g: slopes in 255ths for the unstable neurons in walking order, and some g themselves."""
+class Advice(NamedTuple):
+    """How to choose g: slopes in 255ths for the unstable neurons in walking order; ``given[k][j] = (m, e)``: g = m 2^e."""
 
     slopes: bytes | None = None
-    given: dict[int, dict[int, tuple[int, int]]] = field(default_factory=dict)
-    """``given[k][j] = (mantissa, exponent)``: g = mantissa 2^exponent at coordinate j of Relu k."""
+    given: dict[int, dict[int, tuple[int, int]]] = {}  # noqa: RUF012
 
 
 RULE = Advice()
@@ -355,13 +339,10 @@ class Node:
     grid: int
     box: Ends
     z: list[Slice]
-    open: frozenset[int]
-    """The groups not yet proved unreachable here."""
+    open: frozenset[int]  # the groups not yet proved unreachable here
     depth: int = 0
-    empty: bool = False
-    """Some interval was found empty: the node holds no point."""
-    reaches: dict[int, list[int]] = field(default_factory=dict)
-    """What `reach` has computed."""
+    empty: bool = False  # some interval was found empty: the node holds no point
+    reaches: dict[int, list[int]] = field(default_factory=dict)  # what `reach` has computed
 
     def cut(self, k: int, lo: list[int], hi: list[int]) -> None:
         """Intersect the intervals of Relu k's input with others."""
@@ -378,15 +359,13 @@ class Node:
 
     def entering(self, position: int) -> Ends:
         """Enclose what enters a layer: the box or what leaves the last Relu, then interval arithmetic."""
-        ends, start, layers = self.box, 0, self.net.layers
-        for i in range(position):
-            k = layers[i]
-            if isinstance(k, int):
-                lo, hi = (rectified(self.net.masks[k], end) for end in self.z[k])
-                ends, start = (lo, hi, 1 << self.grid), i + 1
-        for layer in layers[start:position]:
-            assert isinstance(layer, Affine)
-            ends = outward(affine_ends(layer, ends), self.grid)
+        layers, ends = self.net.layers, self.box
+        for layer in layers[max((i for i in range(position) if isinstance(layers[i], int)), default=0) : position]:
+            if isinstance(layer, Affine):
+                ends = outward(affine_ends(layer, ends), self.grid)
+            else:
+                lo, hi = (rectified(self.net.masks[layer], end) for end in self.z[layer])
+                ends = lo, hi, 1 << self.grid
         return ends
 
     def reach(self, f: Affine, position: int) -> list[int]:
@@ -434,11 +413,8 @@ class Node:
         y, x, total = [0] * self.net.outputs, [0] * self.net.inputs, 0
         for factor, atom in zip(mu, case.unsafe, strict=True):
             total += factor * atom.constant
-            for terms, sums in ((atom.x, x), (atom.y, y)):
-                for i, n in terms:
-                    sums[i] += factor * n
-        # The atoms are over case.scale, which is left out: so D is over it, and given multipliers times it fit.
-        given = {k: {j: (n * case.scale, e) for j, (n, e) in at.items()} for k, at in advice.given.items()}
+            for kind, i, n in atom.terms:
+                (x if kind == "X" else y)[i] += factor * n
         return self.bound(len(self.net.layers), y, x, total, replace(advice, given=given))
 
     def refresh(self) -> None:
@@ -567,7 +543,7 @@ def visit(node: Node, cases: list[Case], records: Records) -> list[Node]:
         kind = records.byte()
         if node.empty != (kind == EMPTY):
             raise Rejected(
-                "the node is empty: EMPTY must follow" if node.empty else "the node is not known to be empty"
+                "EMPTY must follow: the node is empty" if node.empty else "the node is not known to be empty"
             )
         if kind == EMPTY:
             return []
@@ -628,8 +604,9 @@ def refute(net: Network, case: Case, x: list[int], den: int) -> Ends:
         else:
             ends = rectified(net.masks[layer], ends[0]), rectified(net.masks[layer], ends[1]), ends[2]
     for number, atom in enumerate(case.unsafe):
-        worst = sum(n * (ends[1] if n > 0 else ends[0])[i] for i, n in atom.y) * den  # over den ends[2]
-        worst += (sum(n * x[i] for i, n in atom.x) + atom.constant * den) * ends[2]
+        worst = atom.constant * den * ends[2]
+        for kind, i, n in atom.terms:
+            worst += n * (x[i] * ends[2] if kind == "X" else (ends[1] if n > 0 else ends[0])[i] * den)
         if worst > 0 or (atom.strict and worst == 0):
             raise Rejected(f"the point does not certainly satisfy condition {number} of the case")
     return ends
@@ -646,22 +623,20 @@ def show(n: int, d: int) -> str:
 
 def some(items: list[str], most: int, joint: str) -> str:
     """Join the first items; say how many more there are."""
-    return joint.join([*items[:most], *([f"... {len(items) - most} more, see the file"] if len(items) > most else [])])
+    return joint.join(items[:most]) + f"{joint}... {len(items) - most} more, see the file" * (len(items) > most)
 
 
 def describe(cases: list[Case]) -> list[str]:
     """Say in words what each case is."""
     lines = []
     for members in goals(cases):
-        lo, hi, den = cases[members[0]].box
-        box = [f"{show(a, den)} <= X_{i} <= {show(b, den)}" for i, (a, b) in enumerate(zip(lo, hi, strict=True))]
+        lo, hi, d = cases[members[0]].box
+        box = [f"{show(a, d)} <= X_{i} <= {show(b, d)}" for i, (a, b) in enumerate(zip(lo, hi, strict=True))]
         lines.append(f"  box: {some(box, 8, ', ')}")
         for c in members:
-            atoms = []
-            for atom in cases[c].unsafe:
-                named = [(n, f" X_{i}") for i, n in atom.x] + [(n, f" Y_{i}") for i, n in atom.y]
-                terms = [show(n, atom.scale) + name for n, name in named]
-                atoms.append(some([show(atom.constant, atom.scale), *terms], 12, " + ") + (" < 0" if atom.strict else " <= 0"))
+            _, unsafe, d = cases[c]
+            sums = [[*(f"{show(n, d)} {kind}_{i}" for kind, i, n in a.terms), show(a.constant, d)] for a in unsafe]
+            atoms = [some(s, 12, " + ") + (" < 0" if a.strict else " <= 0") for s, a in zip(sums, unsafe, strict=True)]
             lines.append(f"    case {c}: {some(atoms, 8, ' and ') or 'every point of the box'}")
     return lines
 
@@ -683,17 +658,14 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
         if header[name] != digest:
             raise Rejected(f"the certificate is for another {name}, not for the one with SHA-256 {digest}")
         lines.append(f"{name}: SHA-256 {digest}")
-    neurons, slack = (
-        sum(map(sum, net.masks)),
-        any(isinstance(f, Affine) and f.has_slack for f in net.layers),
-    )
-    lines.append(f"sizes: {net.inputs} inputs X, {neurons} ReLU neurons, {net.outputs} outputs Y, {len(cases)} cases")
-    lines.append(f"semantics: exact real arithmetic{', for all coefficients within the slack of their row' * slack}")
+    loose = any(isinstance(f, Affine) and f.has_slack for f in net.layers)
+    lines.append(f"sizes: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y")
+    lines.append(f"semantics: exact real arithmetic{', for all coefficients within the slack of their row' * loose}")
     if header["kind"] == "verified":
         need(0 <= header["grid"] <= MAX_GRID, "header: the grid is out of range")
         proof = prove(net, cases, header["grid"], Records(certificate))
         lines.append("statement: no real point X of a box has all conditions of any case below it")
-        return "\n".join([*lines, *some(describe(cases), 60, "\n").split("\n"), f"proof: {proof}", "PROVED"])
+        return "\n".join([*lines, some(describe(cases), 60, "\n"), f"proof: {proof}", "PROVED"])
     c = header["case"]
     need(0 <= c < len(cases) and len(header["x"]) == net.inputs, "header: no such case, or a point of another size")
     need(not certificate.read(1), "data follow the certificate")
@@ -713,12 +685,9 @@ def main(arguments: list[str]) -> int:
     try:
         with open(arguments[0], "rb") as net, open(arguments[1], "rb") as prop, open(arguments[2], "rb") as certificate:
             statement = check(net.read(), prop.read(), certificate)
-    except Rejected as error:
-        print(f"Rejected: {error}", file=sys.stderr)
-        return 1
-    except (Malformed, OSError, MemoryError) as error:
-        print(f"Malformed: {error or type(error).__name__}", file=sys.stderr)
-        return 3
+    except (Rejected, Malformed, OSError, MemoryError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1 if isinstance(error, Rejected) else 3
     print(statement)
     return 0
 

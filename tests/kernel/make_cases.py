@@ -99,8 +99,8 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
     neurons = split_neuron(
         0,
         0,
-        split_neuron(0, 1, fixed(1, 0), close(0, [1])),
-        split_neuron(0, 1, close(0, [1], advice([])), fixed(0, -1)),
+        split_neuron(0, 1, fixed(8, 0), close(0, [1])),
+        split_neuron(0, 1, close(0, [1], advice([])), fixed(0, -8)),
     )
     positive = property_(1, 1, case(UNIT, atom((1, 8), Y)))
     three = property_(

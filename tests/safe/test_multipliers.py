@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,6 +61,30 @@ def test_no_advice_makes_the_bound_exceed_the_exact_optimum(data: st.DataObject)
             exact = oracle.minimum(steps, lower, upper, fractions(row[0]))
             for advice in (Slopes(), absurd_advice(network, 1), absurd_advice(network, 2)):
                 assert below(float(frame.lower(row, advice).value[0, 0]), exact)
+
+
+def test_thousands_of_random_networks() -> None:
+    """2,000 networks, scales 1e-8 to 1e8, degenerate and huge boxes, zero rows, twins: never above the optimum."""
+    rng = np.random.default_rng(2026)
+    for _ in range(2000):
+        sizes = [int(rng.integers(1, 3)), int(rng.integers(1, 4)), int(rng.integers(1, 3)), 1]
+        steps = []
+        for n, m in pairwise(sizes):
+            scale = 10.0 ** rng.integers(-8, 9, (m, 1)) if rng.random() < 0.5 else 1.0
+            weight, bias = rng.normal(size=(m, n)) * scale, rng.normal(size=m)
+            if rng.random() < 0.2:
+                weight[-1] = 0.0
+            if m > 1 and rng.random() < 0.2:
+                weight[1], bias[1] = weight[0], bias[0]
+            steps.append((weight, bias))
+        network = Network.from_arrays(steps)
+        centre = rng.normal(size=sizes[0])
+        radius = 10.0 ** rng.integers(-6, 7) * rng.random(sizes[0]) * (rng.random(sizes[0]) < 0.8)
+        box = Interval(centre - radius, np.maximum(centre - radius, centre + radius))
+        _, frame = crown(network, box.take(None))
+        exact = oracle.minimum(oracle.read(network), fractions(box.lower), fractions(box.upper), [Fraction(1)])
+        for advice in (Slopes(), absurd_advice(network, int(rng.integers(1000)))):
+            assert below(float(frame.lower(np.array([[1.0]]), advice).value[0, 0]), exact)
 
 
 @settings(max_examples=200, deadline=None)
