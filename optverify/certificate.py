@@ -471,7 +471,7 @@ def settle(goal: Goal, root: Proof) -> bool:
 
     Bounds are refreshed where something is closed; where that is not enough, on all of the path above too.
     """
-    for node in _walk(root):
+    for node in walk(root):
         node.refresh = bool(node.closes) or node.empty
     for _ in range(3):
         failed = [node for node, _ in failures(goal, root)]
@@ -483,7 +483,8 @@ def settle(goal: Goal, root: Proof) -> bool:
     return False
 
 
-def _walk(root: Proof) -> Iterator[Proof]:
+def walk(root: Proof) -> Iterator[Proof]:
+    """Yield the nodes of a tree."""
     stack = [root]
     while stack:
         node = stack.pop()

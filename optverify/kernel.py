@@ -4,22 +4,21 @@
 
 docs/certificate-v1.md has the formats. A certificate is a tree. A node stands for the points x of a box whose inputs
 z^k to the Relus lie in intervals l^k <= z^k <= u^k; the two children of a split cover their parent. One theorem:
-
-Take any mu >= 0 and any numbers g, and walk backwards from the atoms of a case with coefficients v:
+take any mu >= 0 and any numbers g, and walk backwards from the atoms of a case with coefficients v,
 
     start      mu . atoms = v . y + w . x + total
     affine     v . (W a + b) = (W'v) . a + v . b
     relu       v . relu(z) >= g . z + sum_j h(v_j, g_j; l_j, u_j),  h = min over z in [l, u] of v relu(z) - g z
     inputs     (v + w) . x >= sum_i min((v + w)_i lo_i, (v + w)_i hi_i)
 
-Then mu . atoms >= D, the sum of all constants, at every point of the node; so if D > 0, no point of the node has all
+then mu . atoms >= D, the sum of all constants, at every point of the node; so if D > 0, no point of the node has all
 atoms <= 0. Proof: each line holds coordinate by coordinate; v relu(z) - g z is linear on both sides of 0, so its
-minimum is at l, at u or, if l < 0 < u, at 0. Where a Relu passes a coordinate through, g = v and h = 0. Where the
-coefficients of a row are known only within a relative slack s, v_i (W a + b)_i is off by at most |v_i| s (|W| m + |b|)_i,
+minimum is at l, at u or, if l < 0 < u, at 0. Where a Relu passes a coordinate through, g = v and h = 0. Where a row's
+coefficients are known only within a relative slack s, v_i (W a + b)_i is off by at most |v_i| s (|W| m + |b|)_i,
 m >= |a|. It does not matter where mu and g come from. With v = +e_j and -e_j, D bounds z_j: this gives the intervals.
 
-Numbers are integers "over" a power of two or another denominator. There is no float, no tolerance, and nothing is
-skipped. Exit status: 0 the printed statement is proved; 1 rejected; 2 usage; 3 malformed.
+Numbers are integers "over" a power of two or another denominator: no float, no tolerance, nothing is skipped.
+Exit status: 0 the printed statement is proved; 1 rejected; 2 usage; 3 malformed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from operator import add, le, mul, sub
 from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"optverify certificate 1\n"
-MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 100_000, 1 << 26
+MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 20_000, 1 << 26
 MAX_BYTES, MAX_EXPONENT, MAX_DEPTH, MAX_REFRESHES, MAX_RECORDS = 1_429, 5_000, 10_000, 10, 100_000
 CHUNK, MAX_EXPANSION, FREE_EXPANSION = 1 << 16, 250, 1 << 20
 SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY = 1, 2, 3, 4, 5, 6
@@ -193,19 +192,12 @@ def read_property(text: bytes, net: Network) -> list[Case]:
         need(all(map(le, lo, hi)), f"{what}: lower above upper")
         for atom in unsafe:
             terms = atom["terms"]
-            need(
-                all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms),
-                f"{what}: a variable or coefficient is wrong",
-            )
+            need(all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms), f"{what}: no such variable, or a 0")
             need(all(a[:2] < b[:2] for a, b in pairwise(terms)), f"{what}: variables must be in order, X before Y")
-        values, scale = common(
-            [v for atom in unsafe for v in (*(t[2:] for t in atom["terms"]), atom["constant"])], what
-        )
-        numbers = iter(values)
-        atoms = [
-            Atom([(kind, i, next(numbers)) for kind, i, _, _ in atom["terms"]], next(numbers), atom["strict"])
-            for atom in unsafe
-        ]
+        pairs = [pair for a in unsafe for pair in (*(term[2:] for term in a["terms"]), a["constant"])]
+        numbers, scale = common(pairs, what)
+        n = iter(numbers)
+        atoms = [Atom([(kind, i, next(n)) for kind, i, *_ in a["terms"]], next(n), a["strict"]) for a in unsafe]
         cases.append(Case((lo, hi, d // shared), atoms, scale))
     return cases
 
@@ -260,7 +252,7 @@ def plus(a: int, p: int, b: int, q: int) -> tuple[int, int]:
 
 
 class Advice(NamedTuple):
-    """How to choose g: slopes in 255ths for the unstable neurons in walking order; ``given[k][j] = (m, e)``: g = m 2^e."""
+    """How to choose g: slopes in 255ths for unstable neurons in walking order; given[k][j] = (m, e): g = m 2^e."""
 
     slopes: bytes | None = None
     given: dict[int, dict[int, tuple[int, int]]] = {}  # noqa: RUF012
@@ -415,7 +407,9 @@ class Node:
             total += factor * atom.constant
             for kind, i, n in atom.terms:
                 (x if kind == "X" else y)[i] += factor * n
-        return self.bound(len(self.net.layers), y, x, total, replace(advice, given=given))
+        # All numbers were multiplied by case.scale, so the given multipliers are too.
+        given = {k: {j: (n * case.scale, e) for j, (n, e) in at.items()} for k, at in advice.given.items()}
+        return self.bound(len(self.net.layers), y, x, total, Advice(advice.slopes, given))
 
     def refresh(self) -> None:
         """Bound the inputs of all Relus anew: by interval arithmetic, then open neurons by the formula and the rule."""
@@ -618,7 +612,7 @@ def show(n: int, d: int) -> str:
     if max(abs(n), d).bit_length() > 256:
         return f"{n:#x}/{d:#x}"
     decimal = "-" * (n < 0) + f"{abs(n) // d}.{abs(n) % d * 10**9 // d:09}"
-    return decimal.rstrip("0").rstrip(".") if 10**9 % d == 0 else f"{n}/{d} = {decimal}..."
+    return decimal.rstrip("0").rstrip(".") if 10**9 % d == 0 else f"{n}/{d} ({decimal}...)"
 
 
 def some(items: list[str], most: int, joint: str) -> str:
@@ -659,7 +653,9 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
             raise Rejected(f"the certificate is for another {name}, not for the one with SHA-256 {digest}")
         lines.append(f"{name}: SHA-256 {digest}")
     loose = any(isinstance(f, Affine) and f.has_slack for f in net.layers)
-    lines.append(f"sizes: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y")
+    lines.append(
+        f"sizes: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y, {len(cases)} cases"
+    )
     lines.append(f"semantics: exact real arithmetic{', for all coefficients within the slack of their row' * loose}")
     if header["kind"] == "verified":
         need(0 <= header["grid"] <= MAX_GRID, "header: the grid is out of range")

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from optverify import Box, Network, Query, Verdict, kernel, outputs, verify
 from optverify.canonical import network_text, property_text
-from optverify.certificate import check, check_file
+from optverify.certificate import check, check_file, read, walk
 from optverify.errors import CertificateError, InputError, MalformedCertificate, OutputError, RejectedCertificate
+from optverify.proof import InputSplit, NeuronSplit
 from optverify.search.branching import Hybrid
 from tests import oracle
 from tests.strategies import boxes, networks
@@ -87,11 +88,14 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Query, byt
     """Return a problem and an accepted certificate for it."""
     network, query = hard_problem()
     path = tmp_path_factory.mktemp("proof") / "proof"
-    answer = verify(network, query, certificate=str(path), strategy=Hybrid(few_neurons=3))
+    answer = verify(network, query, certificate=str(path), strategy=Hybrid(few_neurons=5))
     assert answer.certified
-    assert answer.programs > 0
-    assert answer.nodes > 10
-    return network, query, path.read_bytes()
+    data = path.read_bytes()
+    (root,) = read(io.BytesIO(data), query.goals(network))[1]
+    nodes = list(walk(root))
+    assert {type(node.split) for node in nodes if node.split} == {InputSplit, NeuronSplit}
+    assert {close.g is None for node in nodes for close in node.closes} == {True, False}
+    return network, query, data
 
 
 def test_mutants_are_refused_or_still_true(proof: tuple[Network, Query, bytes]) -> None:

@@ -91,10 +91,7 @@ def main() -> None:
     wanted, score = teacher(test)[:, 1], network(test)
     agree = (score[:, 1] > score[:, 0]) == (wanted > 0.5)
     clear = np.abs(wanted - 0.5) > 0.1
-    print(
-        f"cart-pole: decides like the teacher in {agree.mean():.1%}"
-        f" ({agree[clear].mean():.1%} of the clear cases)"
-    )
+    print(f"cart-pole: decides like the teacher in {agree.mean():.1%} ({agree[clear].mean():.1%} of the clear cases)")
     starts = rng.uniform(-LIMIT / 2, LIMIT / 2, (500, 4))
     print(f"balanced for 10 s: {simulate(network, starts):.1%} of {len(starts)} starts")
     write(to_onnx(network, "cartpole", "matmul", "batch"), path)

@@ -18,6 +18,7 @@ from optverify.errors import InputError, ParseError, ShapeError, UnsupportedLaye
 from optverify.io import tensors as tn
 from optverify.io.lowering import Builder
 from optverify.io.onnx_operators import FORMATS, OPERATORS, REASONS, Node
+from optverify.io.schedule import LARGEST
 from optverify.io.tensors import NotLowered, Tensor
 from optverify.network import Network
 
@@ -182,8 +183,8 @@ def _shapes(source: onnx.ValueInfoProto) -> tuple[tuple[int, ...], tuple[int, ..
                 f"dimension {axis} of input {source.name!r} ({dimension.dim_param or '?'}) is not fixed; only the "
                 "first one, for samples, may be: export the network with a fixed shape"
             )
-        if size is not None and size < 1:
-            raise InputError(f"dimension {axis} of input {source.name!r} is {size}; it must be at least 1")
+        if size is not None and not 1 <= size <= LARGEST:
+            raise InputError(f"dimension {axis} of input {source.name!r} is {size}; it must be from 1 to {LARGEST}")
         shape.append(1 if size is None else int(size))
     return tuple(shape), tuple(shape[1:] if shape[:1] == [1] else shape)
 
@@ -237,6 +238,10 @@ def _evaluate(
         # numpy's own words for shapes that do not fit: the file is at fault, not the program.
         raise ShapeError(f"{node.op_type} (node {name!r}): its operands do not fit together: {_line(error)}") from None
     outputs = [result] if isinstance(result, Tensor) else list(result)
+    if any(tensor.symbolic and tensor.array.size > LARGEST for tensor in outputs):
+        raise InputError(
+            f"{node.op_type} (node {name!r}): its result has more than {LARGEST} values; that is too large"
+        )
     for position, output in enumerate(node.output):
         if position < len(outputs):
             values[output] = outputs[position]

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from optverify.errors import InputError
 from optverify.interval import Array
 from optverify.network import Affine, Layer, Relu
 
@@ -26,6 +27,12 @@ ZERO = -1
 
 STEPS = 2**32
 """A place in time is ``depth * STEPS + step``."""
+
+LARGEST = 2**24
+"""More coordinates than this are refused: far above what can be verified, and a sign of a damaged file."""
+
+MOST_TERMS = 2**28
+"""A sparse step with more terms than this is refused; it would need several gigabytes."""
 
 DENSE_SHARE = 0.25
 """Matrices with at least this share of nonzeros are stored dense ..."""
@@ -86,6 +93,18 @@ class Rectified:
         return self.first + self.sources.size
 
 
+def check_terms(count: int) -> None:
+    """Refuse a step that is too large, before it is made.
+
+    Raises
+    ------
+    InputError
+        There are more than :data:`MOST_TERMS` terms.
+    """
+    if count > MOST_TERMS:
+        raise InputError(f"one step with {count} products is too large; at most {MOST_TERMS} are supported")
+
+
 class Graph:
     """All coordinates of a network under construction.
 
@@ -93,6 +112,11 @@ class Graph:
     ----------
     n_inputs : int
         The coordinates 0, ..., n_inputs - 1.
+
+    Raises
+    ------
+    InputError
+        Something is added beyond :data:`LARGEST` coordinates.
     """
 
     def __init__(self, n_inputs: int) -> None:
@@ -125,6 +149,8 @@ class Graph:
 
     def _append(self, time: NDArray[np.int64]) -> Ids:
         start, stop = self.size, self.size + time.size
+        if stop > LARGEST:
+            raise InputError(f"the network has more than {LARGEST} intermediate values, which is too large")
         if stop > self._time.size:
             grown = max(2 * self._time.size, stop)
             self._time, self._operation = np.resize(self._time, grown), np.resize(self._operation, grown)
@@ -194,25 +220,26 @@ class _Use:
 
     @classmethod
     def of(cls, graph: Graph, outputs: Ids) -> _Use:
-        size, time = graph.size, graph.time
+        size, alive = graph.size, _alive(graph, outputs)
         live, rounded = np.zeros(size, bool), np.zeros(size, bool)
         until, rectified, source = (np.full(size, -1) for _ in range(3))
+        # Dead rows of an operation may read later values than its live ones: places in time are found anew.
+        time = np.zeros(size, np.int64)
         blocks: dict[int, list[Rows]] = {}
-        shown, times_shown = np.unique(outputs[outputs != ZERO], return_counts=True)
-        live[shown], until[shown] = True, np.iinfo(np.int64).max
-        for operation in reversed(graph.operations):
-            rows = np.flatnonzero(live[operation.first : operation.stop])
-            if not rows.size:
-                continue
+        for operation, rows, raw in alive:
+            fresh = operation.first + rows
             if isinstance(operation, Rectified):
-                raw = operation.sources[rows]
-                rectified[raw], source[operation.first + rows] = operation.first + rows, raw
+                time[fresh] = (time[raw] // STEPS + 1) * STEPS
+                rectified[raw], source[fresh] = fresh, raw
             else:
-                raw, now = operation.reads(rows), int(time[operation.first])
+                now = int(time[raw].max(initial=0)) + 1
+                time[fresh] = now
                 until[raw] = np.maximum(until[raw], now)
                 rounded[operation.first : operation.stop] = operation.rounded
-                blocks.setdefault(now, []).insert(0, operation)
-            live[raw] = True
+                blocks.setdefault(now, []).append(operation)
+            live[fresh] = live[raw] = True
+        shown, times_shown = np.unique(outputs[outputs != ZERO], return_counts=True)
+        live[shown], until[shown] = True, np.iinfo(np.int64).max
 
         depth, step = np.divmod(time, STEPS)
         steps = np.zeros(int(depth[live].max(initial=0)) + 1, np.int64)
@@ -250,6 +277,20 @@ class _Use:
         before = np.where(self.time[after] == above, self.source[after], after)
         order = np.argsort(before, kind="stable")
         return before[order], after[order]
+
+
+def _alive(graph: Graph, outputs: Ids) -> list[tuple[Rows | Rectified, NDArray[np.int64], Ids]]:
+    """Return what the outputs need, in order: each operation with its live rows and what they read."""
+    live = np.zeros(graph.size, bool)
+    live[outputs[outputs != ZERO]] = True
+    found = []
+    for operation in reversed(graph.operations):
+        rows = np.flatnonzero(live[operation.first : operation.stop])
+        if rows.size:
+            raw = operation.sources[rows] if isinstance(operation, Rectified) else operation.reads(rows)
+            live[raw] = True
+            found.append((operation, rows, raw))
+    return found[::-1]
 
 
 def _affine(before: Ids, after: Ids, blocks: list[Rows], size: int) -> Affine:

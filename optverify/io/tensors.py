@@ -15,16 +15,20 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from optverify.errors import InputError
+from optverify.errors import InputError, ShapeError
 from optverify.interval import UNIT, Array
 from optverify.io.exactness import exact_add, exact_divide, exact_multiply
 from optverify.io.lowering import SMALLEST_NORMAL, Builder
-from optverify.io.schedule import Ids
+from optverify.io.schedule import Ids, check_terms
 
 DIGITS_OF = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 """The formats that can be read, with their significant binary digits."""
+
+FEW_ROWS = 4
+"""Up to so many products with the same matrix are separate dense blocks; more of them one sparse block."""
 
 BATCH_NORM_ROUNDINGS = (8, 2)
 """Roundings of the two steps of a batch normalisation; ``docs/lowering.md`` derives them."""
@@ -276,16 +280,29 @@ def linear(
     Returns
     -------
     (..., m) int
+
+    Raises
+    ------
+    ShapeError
+        The rows have another length than those of the weight.
     """
-    lead = rows.shape[:-1]
-    flat = rows.reshape(-1, rows.shape[-1])
-    offsets: Any = [None] * len(flat)
-    if bias is not None:
-        offsets = np.broadcast_to(np.asarray(bias), (*lead, weight.shape[0])).reshape(-1, weight.shape[0])
-    results = [
-        build.affine(weight, row, offset, roundings=roundings) for row, offset in zip(flat, offsets, strict=True)
-    ]
-    return np.stack(results).reshape(*lead, weight.shape[0])
+    lead, (outputs, fan) = rows.shape[:-1], weight.shape
+    if rows.shape[-1:] != (fan,):
+        raise ShapeError(f"a product of shapes {rows.shape} and {weight.T.shape} does not exist")
+    flat = rows.reshape(-1, fan)
+    offsets = None if bias is None else np.broadcast_to(np.asarray(bias), (*lead, outputs)).reshape(-1, outputs)
+    if len(flat) <= FEW_ROWS:
+        biases = [None] * len(flat) if offsets is None else list(offsets)
+        parts = [build.affine(weight, row, b, roundings=roundings) for row, b in zip(flat, biases, strict=True)]
+        return np.stack(parts).reshape(*lead, outputs)
+    check_terms(flat.size * outputs)
+    places = np.arange(flat.size, dtype=np.int32).reshape(-1, 1, fan)
+    indices = np.broadcast_to(places, (len(flat), outputs, fan)).ravel()
+    entries = np.broadcast_to(weight, (len(flat), outputs, fan)).ravel()
+    ends = np.arange(0, entries.size + 1, fan, dtype=np.int32)
+    matrix = sp.csr_array((entries, indices, ends), (len(flat) * outputs, flat.size))
+    fresh = build.affine(matrix, flat.ravel(), None if offsets is None else offsets.ravel(), roundings=roundings)
+    return fresh.reshape(*lead, outputs)
 
 
 def matmul(build: Builder, a: Tensor, b: Tensor) -> Tensor:
@@ -309,7 +326,7 @@ def _swap(array: NDArray[Any]) -> NDArray[Any]:
 def _times_constant(build: Builder, ids: Ids, weight: Array) -> Ids:
     """Return the product of ids (..., n, k) or (k,) with a weight (..., k, m) or (k,)."""
     if ids.shape[-1] != weight.shape[-2 if weight.ndim > 1 else 0]:
-        raise InputError(f"a product of shapes {ids.shape} and {weight.shape} does not exist")
+        raise ShapeError(f"a product of shapes {ids.shape} and {weight.shape} does not exist")
     if weight.ndim <= 2:
         columns = np.ascontiguousarray(np.atleast_2d(weight.T))
         result = linear(build, ids, columns)

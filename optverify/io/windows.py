@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Array
 from optverify.io.lowering import Builder
-from optverify.io.schedule import ZERO, Ids
+from optverify.io.schedule import ZERO, Ids, check_terms
 
 OUTSIDE = -1
 """Position of the padding in a window."""
@@ -146,12 +146,11 @@ def _convolution_matrix(weight: Array, window: Window, spatial: tuple[int, ...],
     inside = np.broadcast_to((places != OUTSIDE)[:, None, :], (len(places), fan, places.shape[1]))
     inside = inside.reshape(len(places), -1)
     counts = inside.sum(axis=1)
+    check_terms(int(counts.sum()) * outputs)
     columns = (places[:, None, :] + (np.arange(fan) * size)[:, None]).reshape(len(places), -1)[inside]
     indices = [np.tile((columns + group * fan * size).astype(np.int32), each) for group in range(groups)]
     data = [np.broadcast_to(kernel, inside.shape)[inside] for kernel in weight.reshape(outputs, -1)]
     ends = np.concatenate([[0], np.cumsum(np.tile(counts, outputs))])
-    if size * fan * groups >= 2**31 or ends[-1] >= 2**31:
-        raise InputError("a convolution with 2**31 terms or more is too large")
     entries = (np.concatenate(data), np.concatenate(indices), ends.astype(np.int32))
     return sp.csr_array(entries, (outputs * len(places), size * fan * groups))
 

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from optverify.bounds.ascent import ascend
 from optverify.bounds.crown import MAX_ENTRIES, crown, output_bounds
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
@@ -166,6 +167,8 @@ class Search:
         The most promising point so far, from an attack.
     proof : Proof, optional
         Root of a tree in which to write down what closes each node.
+    ascent : bool
+        Improve the multipliers of nodes that stay open by a few steps of ascent.
     """
 
     goal: Goal
@@ -177,6 +180,7 @@ class Search:
     solver: str | Solver | None = "highs"
     best: attack.Best = field(default_factory=attack.Best)
     proof: Proof | None = None
+    ascent: bool = True
 
     _open: list[Node] = field(default_factory=list, init=False)
     _closed_lower: float = field(default=np.inf, init=False)
@@ -256,14 +260,16 @@ class Search:
         bounds, frame = crown(self.goal.network, region, _stack([n.layers for n in taken]))
         rows = output_bounds(frame)
         self._nodes += len(taken)
-        values, wanted, weights = self._group_bounds(taken, frame, rows, bounds.empty)
+        values, wanted, weights, advised = self._group_bounds(taken, frame, rows, bounds.empty)
         kept: list[int] = []
         still_open: list[Node] = []
         for b, node in enumerate(taken):
             value = {g: max(node.value, float(values[b, g])) for g in node.groups}
             groups = tuple(g for g in node.groups if not value[g] > threshold)
             if node.proof is not None:
-                node.proof.closes += [Close(g, tuple(weights[g][b].tolist())) for g in node.groups if g not in groups]
+                node.proof.closes += [
+                    Close(g, tuple(weights[g][b].tolist()), advised.get((b, g))) for g in node.groups if g not in groups
+                ]
                 node.proof.empty = bool(bounds.empty[b])
             step.close(
                 min((value[g] for g in node.groups if g not in groups), default=np.inf), 0.0 if groups else node.share
@@ -283,12 +289,14 @@ class Search:
 
     def _group_bounds(
         self, taken: list[Node], frame: Frame, rows: LinearBounds, empty: NDArray[np.bool_]
-    ) -> tuple[Array, Array, list[NDArray[np.int64]]]:
+    ) -> tuple[Array, Array, list[NDArray[np.int64]], dict[tuple[int, int], tuple[Array, ...]]]:
         """Bound max over each open group's rows from below.
 
-        Returns the bounds, (B, groups), which rows matter for what stays open, (B, rows), and for each group
-        the weights of its rows behind the bound, (B, rows of the group).
+        Returns the bounds, (B, groups), which rows matter for what stays open, (B, rows), for each group the
+        weights of its rows behind the bound, (B, rows of the group), and the multipliers where they are not the
+        rule's.
         """
+        advised: dict[tuple[int, int], tuple[Array, ...]] = {}
         weights = [np.zeros((len(taken), len(members)), np.int64) for members in self.goal.groups]
         shape = (len(taken), len(self.goal.groups))
         values, wanted = np.full(shape, np.inf), np.zeros(rows.value.shape)
@@ -308,10 +316,20 @@ class Search:
                 value[np.flatnonzero(np.isin(here, hard))[better]] = mean[better]
                 weights[g][hard[better]] = mu[better]
             values[here, g] = value
+            hard = here[~(value > self.target.threshold)]
+            if self.ascent and hard.size:
+                part, mu = frame.take(hard), weights[g][hard]
+                objective = np.zeros((len(hard), frame.network.n_outputs))
+                objective[:, list(members)] = mu
+                found = ascend(part, objective)
+                value = mean_bound(part.lower(objective[:, None, :], found).value[:, 0], mu.astype(np.float64))
+                values[hard, g] = np.maximum(values[hard, g], value)
+                advised |= {(int(b), g): tuple(a[i, 0] for a in found.g) for i, b in enumerate(hard)}
+                value = values[here, g]
             stay = here[~(value > self.target.threshold)]
             wanted[np.ix_(stay, np.array(members))] += 1.0
         values[empty] = np.inf
-        return values, wanted, weights
+        return values, wanted, weights, advised
 
     def _try_points(self, nodes: Nodes) -> bool:
         """Try the middle of each open node and the corner where its worst row's bound is least; descend a little."""

@@ -565,6 +565,20 @@ def test_sizes_that_do_not_fit_name_the_node(name: str, tmp_path: Path) -> None:
         read_onnx(save(model(*SHAPES[name]), tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([("Pad", "x p", "y")], {"p": ints(0, 0, 0, 2**26)}),
+        ([("Expand", "x s", "z"), ("Relu", "z", "y")], {"s": ints(2**20, 2**20, 3)}),
+        ([("Expand", "x s", "z"), ("MatMul", "z w", "y")], {"s": ints(2**22, 3), "w": np.ones((3, 99))}),
+    ],
+)
+def test_absurd_sizes_are_one_error(nodes: list[NodeSpec], constants: dict[str, Any], tmp_path: Path) -> None:
+    """A number that a damaged file blew up neither fills the memory nor takes forever."""
+    with pytest.raises(InputError, match=r"too large|Unable to allocate"):
+        read_onnx(save(model(nodes, (1, 3), constants), tmp_path))
+
+
 def test_shape_errors_are_shape_errors(tmp_path: Path) -> None:
     """Sizes that disagree have their own class."""
     with pytest.raises(ShapeError):

@@ -40,6 +40,13 @@ CASES: dict[str, Case] = {
     "matmul vector from the left": ([("MatMul", "w x", "y")], (5, 2), {"w": normal(5)}, 13),
     "matmul stack": ([("MatMul", "x w", "y")], (2, 3, 4), {"w": normal(2, 4, 2)}, 13),
     "matmul rows": ([("MatMul", "x w", "y")], (1, 3, 4), {"w": normal(4, 2)}, 13),
+    "matmul many rows": (
+        [("MatMul", "x w", "z"), ("Add", "z b", "y")],
+        (1, 7, 4),
+        {"w": normal(4, 2), "b": normal(2)},
+        13,
+    ),
+    "gemm many rows": ([("Gemm", "x w b", "y")], (7, 4), {"w": normal(4, 2), "b": normal(7, 1)}, 13),
     "matmul stack from the left": ([("MatMul", "w x", "y")], (3, 4), {"w": normal(2, 5, 3)}, 13),
     "matmul add": ([("MatMul", "x w", "z"), ("Add", "z b", "y")], (1, 4), {"w": normal(4, 3), "b": normal(3)}, 13),
     "matmul sub": ([("MatMul", "x w", "z"), ("Sub", "z b", "y")], (1, 4), {"w": normal(4, 3), "b": normal(3)}, 13),

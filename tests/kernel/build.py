@@ -40,13 +40,17 @@ def dyadic(value: Fraction | float) -> tuple[int, int]:
     return n, 1 - den.bit_length()
 
 
+def multipliers(given: Given) -> bytes:
+    """Write advice 2."""
+    entries = list(given)
+    return u(2) + u(len(entries)) + b"".join(u(k) + u(j) + d(*g) for k, j, g in entries)
+
+
 def advice(slopes: Sequence[int] | None = None, given: Given = ()) -> bytes:
     """Write advice 0 without slopes, else advice 1."""
     if slopes is None:
         return u(0)
-    entries = list(given)
-    out = u(1) + u(len(slopes)) + bytes(slopes) + u(len(entries))
-    return out + b"".join(u(k) + u(j) + d(*g) for k, j, g in entries)
+    return u(1) + u(len(slopes)) + bytes(slopes) + multipliers(given)[1:]
 
 
 def split_input(i: int, m: Fraction | float, below: bytes, above: bytes) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kernel import build
-from tests.kernel.build import EMPTY, REFRESH, advice, close, lemma, split_input, split_neuron, u
+from tests.kernel.build import EMPTY, REFRESH, advice, close, lemma, multipliers, split_input, split_neuron, u
 
 HERE = Path(__file__).parent
 Json = dict[str, Any]
@@ -94,13 +94,13 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
     """Name -> network, property, records."""
 
     def fixed(g0: int, g1: int) -> bytes:
-        return close(0, [1], advice([], [(0, 0, (g0, 0)), (0, 1, (g1, 0))]))
+        return close(0, [1], multipliers([(0, 0, (g0, 0)), (0, 1, (g1, 0))]))
 
     neurons = split_neuron(
         0,
         0,
-        split_neuron(0, 1, fixed(8, 0), close(0, [1])),
-        split_neuron(0, 1, close(0, [1], advice([])), fixed(0, -8)),
+        split_neuron(0, 1, fixed(1, 0), close(0, [1])),
+        split_neuron(0, 1, close(0, [1], advice([])), fixed(0, -1)),
     )
     positive = property_(1, 1, case(UNIT, atom((1, 8), Y)))
     three = property_(
@@ -182,7 +182,7 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "close-an-empty-node": (
             *small,
             build.verified(*small, split_neuron(0, 0, close(0, [1]), close(0, [1]))),
-            "node 1, depth 1: the node is empty: EMPTY must follow",
+            "node 1, depth 1: EMPTY must follow",
         ),
         "point-outside": (net, wider, build.falsified(net, wider, 0, [Fraction(3)]), "outside the box"),
         "point-safe": (net, prop, build.falsified(net, prop, 0, [Fraction(0)]), "condition 0"),
@@ -248,12 +248,12 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "negative-denominator": (text(b"[1,8]", b"[1,-8]", prop), "denominator"),
         "reversed-box": (text(b'"upper":[[1,1]]', b'"upper":[[-2,1]]', prop), "above"),
         "box-size": (text(b'"upper":[[1,1]]', b'"upper":[[1,1],[1,1]]', prop), "size"),
-        "output-range": (text(b'["Y",0', b'["Y",1', prop), "variable"),
+        "output-range": (text(b'["Y",0', b'["Y",1', prop), "no such variable"),
         "variable": (text(b'["Y",0', b'["Z",0', prop), "misplaced"),
-        "zero-coefficient": (text(b'["Y",0,1', b'["Y",0,0', prop), "coefficient"),
+        "zero-coefficient": (text(b'["Y",0,1', b'["Y",0,0', prop), "or a 0"),
         "variable-twice": (text(b'["Y",0,1,1]]', b'["Y",0,1,1],["Y",0,1,1]]', prop), "order"),
         "variable-order": (text(b'[["X",0,-1,1],["Y",0,1,1]]', b'[["Y",0,1,1],["X",0,-1,1]]', prop), "order"),
-        "strict": (text(b'"strict":0', b'"strict":2', prop), "strict"),
+        "strict": (text(b'"strict":0', b'"strict":2', prop), "misplaced"),
         "sizes": (text(b'"inputs":1', b'"inputs":2', prop), "sizes"),
     }
     certificates = {
@@ -278,7 +278,7 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "input-range": (made(split_input(1, 0, b"", b"")), "less than 1"),
         "relu-range": (made(split_neuron(1, 0, b"", b"")), "less than 1"),
         "coordinate-range": (made(split_neuron(0, 2, b"", b"")), "less than 2"),
-        "advice-kind": (made(close(0, [1], u(2))), "less than 2"),
+        "advice-kind": (made(close(0, [1], u(3))), "less than 3"),
         "lemma-side": (made(lemma(0, 0, 2)), "less than 2"),
         "multiplier-twice": (made(close(0, [1], advice([0, 0], [(0, 0, (1, 0))] * 2))), "twice"),
         "multiplier-count": (made(close(0, [1], u(1) + u(2) + b"\0\0" + u(3))), "less than 3"),

@@ -10,7 +10,8 @@ from tests.kernel import build
 
 def advice(rng: random.Random, node: kernel.Node, below: int) -> tuple[bytes, kernel.Advice]:
     """Draw the rule or random slopes and perhaps some multipliers: encoded, and as the kernel has it."""
-    if rng.random() < 0.5:
+    kind = rng.choice((0, 0, 1, 2))
+    if kind == 0:
         return build.advice(), kernel.RULE
     masks = node.net.masks[:below]
     count = sum(map(kernel.unstable, masks, node.z))
@@ -21,6 +22,8 @@ def advice(rng: random.Random, node: kernel.Node, below: int) -> tuple[bytes, ke
         if rng.random() < 0.1:
             given.setdefault(k, {})[j] = rng.randrange(-9, 9), rng.randrange(-60, 2)
     entries = [(k, j, g) for k, some in given.items() for j, g in some.items()]
+    if kind == 2:
+        return build.multipliers(entries), kernel.Advice(None, given)
     return build.advice(slopes, entries), kernel.Advice(bytes(slopes), given)
 
 

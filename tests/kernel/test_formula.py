@@ -7,6 +7,8 @@ import json
 import random
 from fractions import Fraction
 from itertools import pairwise
+from math import lcm
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +60,11 @@ def lifted(property_: bytes, by: list[Fraction]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
+def scale_of(atoms: list[dict[str, Any]]) -> int:
+    """Return what D is multiplied by: the least common denominator of a case's atoms."""
+    return lcm(*(den for atom in atoms for *_, den in [*atom["terms"], atom["constant"]]))
+
+
 def first_node(network: bytes, property_: bytes, grid: int = 40) -> tuple[kernel.Node, kernel.Case]:
     net = kernel.read_network(network)
     case = kernel.read_property(property_, net)[0]
@@ -79,10 +86,7 @@ def test_no_bound_is_above_the_optimum(question: tuple[bytes, bytes], seed: int,
     for wobble in (-1, 0, 1):
         problem = exact.problems(*question, wobble)[0]
         atoms = json.loads(question[1])["cases"][0]["unsafe"]
-        scales = [
-            np.lcm.reduce([den for *_, den in [*atom["terms"], atom["constant"]]], dtype=object) for atom in atoms
-        ]
-        c = [m * Fraction(int(s)) for m, s in zip(mu, scales, strict=True)]
+        c = [Fraction(m * scale_of(atoms)) for m in mu]
         assert bound <= oracle.minimum(problem.steps, problem.lower, problem.upper, c)
 
 
@@ -119,8 +123,7 @@ def test_intervals_hold_every_trace(question: tuple[bytes, bytes], seed: int, gr
             assert all(a <= v * 2**grid <= b for a, v, b in zip(lower, z, upper, strict=False))
     mu = [rng.randrange(4) for _ in case.unsafe]
     atoms = json.loads(question[1])["cases"][0]["unsafe"]
-    scales = [np.lcm.reduce([den for *_, den in [*atom["terms"], atom["constant"]]], dtype=object) for atom in atoms]
-    value = sum((m * int(s) * t for m, s, t in zip(mu, scales, trace[-1], strict=True)), Fraction(0))
+    value = sum((m * scale_of(atoms) * t for m, t in zip(mu, trace[-1], strict=True)), Fraction(0))
     assert Fraction(*node.close(case, mu, prover.advice(rng, node, len(node.net.masks))[1])) <= value
 
 
