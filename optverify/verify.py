@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from optverify import solvers
 from optverify.errors import CertificateError, InputError, ShapeError
@@ -116,7 +117,7 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
-    with nullcontext() if certificate is None else replacing(certificate) as stream:
+    with one_thread(), nullcontext() if certificate is None else replacing(certificate) as stream:
         return _verify(network, query, time_limit, solver, strategy or Hybrid(), progress, seed, stream)
 
 
@@ -225,6 +226,11 @@ def _try(goal: Goal, best: attack.Best, target: _Counterexample, x: Array) -> bo
     return best.point is not None and target.offer(best.value, best.point)
 
 
+def one_thread() -> threadpool_limits:
+    """Keep BLAS to one thread: the products are small, and threads that wait for them burn a core."""
+    return threadpool_limits(limits=1, user_api="blas")
+
+
 def name_of(solver: str | Solver | None) -> str | None:
     """Return the name of a solver that may be given as one."""
     return None if solver is None else solvers.get(solver).name
@@ -308,6 +314,22 @@ def bound(
     ShapeError
         Sizes disagree.
     """
+    with one_thread():
+        return _bound(network, region, objective, method, sense, solver, gap, time_limit, progress, seed)
+
+
+def _bound(
+    network: Network,
+    region: Box,
+    objective: Linear | str | ArrayLike,
+    method: str,
+    sense: Literal["min", "max"],
+    solver: str | Solver | None,
+    gap: float,
+    time_limit: float | None,
+    progress: Callable[[Progress], None] | None,
+    seed: int,
+) -> BoundResult:
     started = time.monotonic()
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")

@@ -11,18 +11,24 @@ from optverify.network import Network, Relu
 from optverify.query import Goal
 
 
-def gradients(network: Network, x: Array, v: Array) -> Array:
+def forward(network: Network, x: Array) -> list[Array]:
+    """Return what enters each layer, and what leaves the last, for a batch of points."""
+    values = [x]
+    for layer in network.layers:
+        values.append(layer(values[-1]))
+    return values
+
+
+def gradients(network: Network, values: list[Array], v: Array) -> Array:
     """Return the gradient of v . network(x) with respect to x.
 
     Parameters
     ----------
     network : Network
-    x : (B, n_inputs) float64
+    values : list of (B, n_i) float64
+        From :func:`forward`.
     v : (B, n_outputs) float64
     """
-    values = [x]
-    for layer in network.layers:
-        values.append(layer(values[-1]))
     for layer, z in zip(reversed(network.layers), reversed(values[:-1]), strict=True):
         v = np.where(layer.mask & (z <= 0), 0.0, v) if isinstance(layer, Relu) else times(v, layer.weight.T)
     return v
@@ -107,7 +113,8 @@ def projected_gradient(
     x, rows = start, np.arange(len(start))
     for step in range(steps):
         with np.errstate(all="ignore"):
-            t = goal.network(x)
+            passed = forward(goal.network, x)
+            t = passed[-1]
             values = group_values(goal, t)
             _offer_least(values, x, best)
             if best.value <= stop_at or not np.isfinite(values).any():
@@ -115,7 +122,7 @@ def projected_gradient(
             open_rows = members[np.nan_to_num(values, nan=np.inf).argmin(axis=-1)]
             v = np.zeros_like(t)
             v[rows, np.where(open_rows, np.nan_to_num(t, nan=-np.inf), -np.inf).argmax(axis=-1)] = 1.0
-            direction = np.sign(gradients(goal.network, x, v))
+            direction = np.sign(gradients(goal.network, passed, v))
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 
 

@@ -16,7 +16,7 @@ from optverify.formulations.program import Program
 from optverify.interval import Interval
 from optverify.proof import InputSplit, NeuronSplit, Split
 from optverify.safe.multipliers import LinearBounds
-from optverify.search.attack import Best, evaluate, gradients, projected_gradient
+from optverify.search.attack import Best, evaluate, forward, gradients, projected_gradient
 from optverify.search.branching import Hybrid, Nodes
 from optverify.search.tree import Node, divide, mixing_weights
 from optverify.solvers.scripted import Scripted
@@ -144,7 +144,7 @@ def test_gradients_agree_with_differences() -> None:
     rng = np.random.default_rng(1)
     x, v = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
     step = 1e-7
-    slope = gradients(network, x, v)
+    slope = gradients(network, forward(network, x), v)
     for i in range(3):
         moved = x.copy()
         moved[:, i] += step
