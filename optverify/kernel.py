@@ -653,9 +653,8 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
             raise Rejected(f"the certificate is for another {name}, not for the one with SHA-256 {digest}")
         lines.append(f"{name}: SHA-256 {digest}")
     loose = any(isinstance(f, Affine) and f.has_slack for f in net.layers)
-    lines.append(
-        f"sizes: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y, {len(cases)} cases"
-    )
+    neurons = sum(map(sum, net.masks))
+    lines.append(f"sizes: {net.inputs} inputs X, {neurons} ReLU neurons, {net.outputs} outputs Y, {len(cases)} cases")
     lines.append(f"semantics: exact real arithmetic{', for all coefficients within the slack of their row' * loose}")
     if header["kind"] == "verified":
         need(0 <= header["grid"] <= MAX_GRID, "header: the grid is out of range")

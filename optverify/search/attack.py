@@ -126,6 +126,13 @@ def projected_gradient(
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 
 
+def random_points(region: Interval, count: int, rng: np.random.Generator) -> Array:
+    """Return uniform points of a box, also where its width overflows, (count, n) float64."""
+    middle, half = 0.5 * region.lower + 0.5 * region.upper, 0.5 * region.upper - 0.5 * region.lower
+    inside = middle + half * rng.uniform(-1, 1, (count, middle.size))
+    return np.clip(inside, region.lower, region.upper)
+
+
 def from_point(goal: Goal, point: Array, best: Best, stop_at: float = 0.0, steps: int = 8) -> None:
     """Try a point that a program left, and descend from it within the region.
 
@@ -165,9 +172,8 @@ def attack(
     stop_at : float
         End as soon as the best value is not above this.
     """
-    middle, half = 0.5 * region.lower + 0.5 * region.upper, 0.5 * region.upper - 0.5 * region.lower
-    inside = middle + half * rng.uniform(-1, 1, (samples, middle.size))
-    points = np.vstack([middle, np.clip(inside, region.lower, region.upper)])
+    middle = 0.5 * region.lower + 0.5 * region.upper
+    points = np.vstack([middle, random_points(region, samples, rng)])
     corners = rng.random((samples // 4, middle.size)) < 0.5
     points = np.vstack([points, np.where(corners, region.lower, region.upper)])
     values = evaluate(goal, points, best)

@@ -31,7 +31,7 @@ from optverify.search.leaf import program_bound
 from optverify.solvers.solution import Solver
 
 DESCENTS = 8
-"""Points of each batch from which a short descent starts."""
+"""Points of each batch from which a short descent starts, and as many random ones."""
 
 SOLVED = 1e-7
 """A program without unstable neurons is the node itself; a claim this near the threshold will not improve."""
@@ -182,6 +182,7 @@ class Search:
     proof: Proof | None = None
     ascent: bool = True
 
+    _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0), init=False)
     _open: list[Node] = field(default_factory=list, init=False)
     _closed_lower: float = field(default=np.inf, init=False)
     _closed_share: float = field(default=0.0, init=False)
@@ -342,7 +343,9 @@ class Search:
         values = attack.evaluate(self.goal, points, self.best).min(axis=1)
         nearest = points[np.argsort(values)[:DESCENTS]]
         region = self.goal.region.outward
-        attack.projected_gradient(self.goal, region, nearest, self.best, steps=8, stop_at=self._stop_at)
+        # Fresh points too: the nearest ones may all lie in the basin of one local minimum.
+        starts = np.vstack([nearest, attack.random_points(region, DESCENTS, self._rng)])
+        attack.projected_gradient(self.goal, region, starts, self.best, steps=20, stop_at=self._stop_at)
         return self._offer()
 
     @property

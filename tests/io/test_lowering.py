@@ -257,6 +257,17 @@ def test_dead_coordinates_are_dropped() -> None:
     assert network.sizes == (3, 2, 2, 1)
 
 
+def test_dead_rows_do_not_delay_live_ones() -> None:
+    """A tensor's entries may be ready at different times; only those that are used count."""
+    build = Builder(2)
+    early, late = build.inputs[:1], build.absolute(build.relu(build.affine(np.eye(2), build.inputs))[:1])
+    late = build.absolute(build.shift(late, -1.0))
+    both = build.absolute(np.concatenate([build.negative(early), late]))
+    network = build.network(build.absolute(build.shift(both[:1], -2.0)))
+    assert len(network.relus) == 2
+    assert network.exact([Fraction(-7), Fraction(3)]) == [5]
+
+
 def test_tournament_needs_one_affine_layer_a_round() -> None:
     """The sum that ends a round of maxima and the difference that starts the next share a layer."""
     build = Builder(4)
