@@ -120,6 +120,32 @@ def test_show_and_solvers(tmp_path: Path, network: str, capsys: pytest.CaptureFi
     assert "MILP" in out
 
 
+def test_certificates_are_written_and_checked(tmp_path: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Verify writes a proof, check accepts it by floats and by the kernel, and refuses it for another property."""
+    right = prop(tmp_path, BOX + "(assert (>= Y_0 2.5))", "right.vnnlib")
+    other = prop(tmp_path, BOX + "(assert (>= Y_0 2.25))", "other.vnnlib")
+    false = prop(tmp_path, BOX + "(assert (>= Y_0 1.5))", "false.vnnlib")
+    proof, point = str(tmp_path / "proof"), str(tmp_path / "point")
+    assert main(["verify", network, right, "--certificate", proof]) == 0
+    assert main(["verify", network, false, "--certificate", point]) == 1
+    capsys.readouterr()
+    arguments = ["check", proof, "--network", network, "--property"]
+    assert main([*arguments, right]) == 0
+    assert capsys.readouterr().out.startswith("PROVED")
+    assert main([*arguments, right, "--exact"]) == 0
+    assert main([*arguments, other]) == 1
+    assert main([*arguments, other, "--exact"]) == 1
+    assert main(["check", point, "--network", network, "--property", false]) == 0
+    assert "REFUTED" in capsys.readouterr().out
+    (tmp_path / "cut").write_bytes(Path(proof).read_bytes()[:-3])
+    arguments[1] = str(tmp_path / "cut")
+    assert main([*arguments, right]) == 3
+    assert main([*arguments, right, "--exact"]) == 3
+    arguments[1] = str(tmp_path / "none")
+    assert main([*arguments, right]) == 3
+    assert main([*arguments, right, "--exact"]) == 3
+
+
 def bad_cases(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     """Return command lines that must fail, and a piece of the message."""
     good = str(write_network(tmp_path / "good.onnx"))
