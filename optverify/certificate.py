@@ -36,6 +36,7 @@ BATCH = 64
 MAX_DEPTH = 10_000
 MAX_SPLITS = 10_000_000
 MAX_BITS = 10_000
+MAX_EXPONENT = 5_000
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def write_verified(stream: BinaryIO, network: Network, query: Query, proofs: Seq
     """Write the proofs of all goals of a query."""
     _write_header(stream, network, query, {"kind": "verified"}, {"grid": GRID})
     packer = zlib.compressobj(9)
-    for proof in proofs:
-        for record in _records(proof):
+    for goal, proof in zip(query.goals(network), proofs, strict=True):
+        for record in _records(proof, goal):
             stream.write(packer.compress(record))
     stream.write(packer.flush())
 
@@ -84,7 +85,7 @@ def _write_header(
     stream.write(MAGIC + json.dumps(header, separators=(",", ":")).encode() + b"\n")
 
 
-def _records(root: Proof) -> Iterator[bytes]:
+def _records(root: Proof, goal: Goal) -> Iterator[bytes]:
     """Yield the records of a tree in preorder."""
     stack = [root]
     while stack:
@@ -95,7 +96,10 @@ def _records(root: Proof) -> Iterator[bytes]:
             yield bytes([EMPTY])
             continue
         for close in node.closes:
-            yield bytes([CLOSE]) + _unsigned(close.group) + b"".join(map(_unsigned, close.weights)) + _advice(close)
+            # One weight for each atom as the case lists them; the first of those that share a row has all of it.
+            listed = goal.listed[close.group]
+            weights = [close.weights[at] * (listed.index(at) == i) for i, at in enumerate(listed)]
+            yield bytes([CLOSE]) + _unsigned(close.group) + b"".join(map(_unsigned, weights)) + _advice(close)
         if isinstance(node.split, InputSplit):
             yield bytes([SPLIT_INPUT]) + _unsigned(node.split.index) + _dyadic(node.split.at)
         elif node.split is not None:
@@ -228,7 +232,7 @@ class _Reader:
     def dyadic(self) -> float:
         """Return the next dyadic number; it must be a float64."""
         mantissa, exponent = self.signed(), self.signed()
-        if abs(exponent) > MAX_BITS:
+        if abs(exponent) > MAX_EXPONENT:
             raise MalformedCertificate("an exponent is out of range")
         exact = Fraction(mantissa) * Fraction(2) ** exponent
         try:
@@ -298,7 +302,10 @@ def _read_close(reader: _Reader, goal: Goal, sizes: Sequence[int]) -> Close:
     group = reader.unsigned()
     if group >= len(goal.groups):
         raise MalformedCertificate(f"there is no group {group}")
-    weights = tuple(reader.unsigned() for _ in goal.groups[group])
+    shared = [0] * len(goal.groups[group])
+    for at in goal.listed[group]:
+        shared[at] += reader.unsigned()
+    weights = tuple(shared)
     if max(weights) > 2**53:
         raise MalformedCertificate("a weight above 2**53 is for the exact checker only")
     kind = reader.unsigned()

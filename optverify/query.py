@@ -317,23 +317,29 @@ class Goal:
         One per case: the rows that must all be <= 0 for the case to be reached.
     cases : tuple of int
         Which case of the query each group is.
+    listed : tuple of tuple of int
+        For each case, where in its group each of its atoms stands, in the order in which the case lists them:
+        atoms that say the same share a row.
     """
 
     network: Network
     region: Box
     groups: tuple[tuple[int, ...], ...]
     cases: tuple[int, ...]
+    listed: tuple[tuple[int, ...], ...]
 
     @classmethod
     def pose(cls, network: Network, query: Query, region: Box, members: Sequence[int]) -> Goal:
         """Append the distinct atoms of the given cases to the network."""
         rows: dict[Linear, int] = {}
-        groups = []
+        groups, listed = [], []
         for m in members:
             # Without an atom every point of the case is unsafe; the row -1 <= 0 says so.
             unsafe = [atom.linear for atom in query.cases[m].unsafe] or [Linear({}, Fraction(-1))]
-            groups.append(tuple(dict.fromkeys(rows.setdefault(linear, len(rows)) for linear in unsafe)))
-        return cls(append_rows(network, list(rows)), region, tuple(groups), tuple(members))
+            named = [rows.setdefault(linear, len(rows)) for linear in unsafe]
+            groups.append(tuple(dict.fromkeys(named)))
+            listed.append(tuple(groups[-1].index(row) for row in named[: len(query.cases[m].unsafe)]))
+        return cls(append_rows(network, list(rows)), region, tuple(groups), tuple(members), tuple(listed))
 
 
 def append_rows(network: Network, rows: Sequence[Linear]) -> Network:

@@ -340,7 +340,7 @@ def _bound(
     linear = _linear(network, objective)
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
-    goal = Goal(append_rows(network, [linear if sense == "min" else -linear]), region, ((0,),), (0,))
+    goal = Goal(append_rows(network, [linear if sense == "min" else -linear]), region, ((0,),), (0,), ((0,),))
     target, best = _Minimum(goal, gap), attack.Best()
     result: Bounded
     try:

@@ -178,6 +178,21 @@ def test_counterexamples_are_certified(tmp_path: Path) -> None:
         check(io.BytesIO(forged), network, false)
 
 
+def test_atoms_that_say_the_same_and_cases_without_atoms(tmp_path: Path) -> None:
+    """Repeated atoms share a row here and not in the kernel, which still accepts the proof; so does no atom at all."""
+    network, query = hard_problem()
+    (case,) = query.cases
+    first, second = case.unsafe
+    strict = type(first)(first.linear, strict=True)
+    repeated = Query((type(case)(case.region, (first, second, first, strict)),), 2, 2)
+    path = tmp_path / "proof"
+    assert verify(network, repeated, certificate=str(path)).certified
+    exact(network, repeated, path.read_bytes())
+    anything = Query((type(case)(case.region, ()),), 2, 2)
+    assert verify(network, anything, certificate=str(path)).verdict is Verdict.FALSIFIED
+    exact(network, anything, path.read_bytes())
+
+
 def test_an_unwritable_place_is_found_out_before_the_search(tmp_path: Path) -> None:
     """The error comes at once and nothing is left; an old file stays where there is no verdict."""
     network, query = hard_problem()

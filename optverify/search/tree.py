@@ -266,7 +266,7 @@ class Search:
         still_open: list[Node] = []
         for b, node in enumerate(taken):
             value = {g: max(node.value, float(values[b, g])) for g in node.groups}
-            groups = tuple(g for g in node.groups if not value[g] > threshold)
+            groups = tuple(g for g in node.groups if not closes(value[g], threshold))
             if node.proof is not None:
                 node.proof.closes += [
                     Close(g, tuple(weights[g][b].tolist()), advised.get((b, g))) for g in node.groups if g not in groups
@@ -393,7 +393,7 @@ class Search:
             if node.depth == 0:
                 self._claim = leaf.claim if np.isnan(self._claim) else min(self._claim, leaf.claim)
             value = max(leaf.lower, node.value)
-            if value > self.target.threshold:
+            if closes(value, self.target.threshold):
                 step.close(value, 0.0)
                 if node.proof is not None:
                     node.proof.closes.append(Close(g, leaf.weights, leaf.g))
@@ -413,6 +413,11 @@ class Tried:
     node: Node
     split: Split | None
     claim: float
+
+
+def closes(value: float, threshold: float) -> bool:
+    """Tell whether a rigorous bound closes a group; +inf says that no point is left, whatever the threshold."""
+    return value > threshold or value == np.inf
 
 
 def divide(node: Node, split: Split) -> list[Node]:

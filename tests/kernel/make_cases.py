@@ -151,6 +151,9 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
     net, prop = dump(SAME), dump(NEVER)
     wider = dump(property_(1, 1, case([(-2, 1)], *NEVER["cases"][0]["unsafe"])))
     good = build.verified(net, prop, TREE)
+    strict = dump(property_(1, 1, case(UNIT, atom((0, 1), ("X", 0, -1, 1), Y, strict=1))))
+    # At 0 the output is 4 up to slack.
+    loose = dump(MIXED), dump(property_(2, 1, case(SQUARE, atom((-4, 1), Y))))
     small = dump(DEEP), dump(property_(2, 1, case([(1, 2), (0, 0)], atom((0, 1), Y))))
 
     def made(records: bytes) -> bytes:
@@ -185,6 +188,8 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
             "node 1, depth 1: EMPTY must follow",
         ),
         "point-outside": (net, wider, build.falsified(net, wider, 0, [Fraction(3)]), "outside the box"),
+        "point-not-strict": (net, strict, build.falsified(net, strict, 0, [Fraction(1, 2)]), "condition 0"),
+        "point-not-certain": (*loose, build.falsified(*loose, 0, [Fraction(0)] * 2), "condition 0"),
         "point-safe": (net, prop, build.falsified(net, prop, 0, [Fraction(0)]), "condition 0"),
     }
 

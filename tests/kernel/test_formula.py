@@ -22,7 +22,7 @@ from optverify.network import Network
 from optverify.query import Box, Case, Query
 from optverify.safe.multipliers import Frame, Slopes
 from tests import oracle, strategies
-from tests.kernel import exact, prover
+from tests.kernel import exact, make_cases, prover
 
 SETTINGS = settings(max_examples=60, deadline=None)
 
@@ -193,3 +193,16 @@ def test_agrees_with_the_float_formula() -> None:
         assert z.lower[0] == pytest.approx([v / 2**40 for v in node.z[k][0]], abs=1e-9)
         assert z.upper[0] == pytest.approx([v / 2**40 for v in node.z[k][1]], abs=1e-9)
         frame.step()
+
+
+def test_slack_is_paid_on_the_intervals_of_the_moment() -> None:
+    """After a cut, |W| m + |b| of the layers above is computed anew."""
+    network = make_cases.dump(make_cases.MIXED)
+    atom = make_cases.atom((9, 1), ("Y", 0, 1, 1))
+    property_ = make_cases.dump(make_cases.property_(2, 1, make_cases.case(make_cases.SQUARE, atom)))
+    node, _ = first_node(network, property_)
+    last = node.net.layers[-1]
+    assert isinstance(last, kernel.Affine)
+    before = node.reach(last, 3)
+    node.cut_one(0, 0, 1, 0)
+    assert node.reach(last, 3) < before
