@@ -205,7 +205,8 @@ def test_processor_time_and_memory_are_measured(folder: Folder) -> None:
     for name in ("burns", "child"):
         assert 0.39 < float(rows[name]["cpu_seconds"]) < 10
     assert float(rows["sleeps"]["cpu_seconds"]) < 0.4 < 0.5 <= float(rows["sleeps"]["wall_seconds"])
-    assert 200 <= float(rows["eats"]["peak_mib"]) < 400
+    # No upper end: Linux counts what this process holds while it starts the child.
+    assert float(rows["eats"]["peak_mib"]) >= 200
 
 
 def test_the_command_line_of_an_instance(folder: Folder) -> None:
