@@ -68,7 +68,7 @@ class _Ascent:
         self.v = [np.zeros_like(below) for below in self.below]
         self.g = list(self.v)
         self._best_value = np.full(len(objective), -np.inf)
-        self._best = [np.zeros_like(below) for below in self.below]
+        self._best = [np.full_like(below, np.nan) for below in self.below]  # NaN stands for the rule
 
     def backward(self) -> Array:
         """Walk backwards; keep the multipliers where their bound is the best so far; return v^0."""

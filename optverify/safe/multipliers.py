@@ -256,6 +256,9 @@ class Frame:
             else:
                 v = objective if objective.ndim == 3 else objective[None]
                 total, lost = np.zeros(v.shape[:2]), np.zeros(v.shape[:2])
+            # A product may overflow in a partial sum although its value is small, and a multiplier further
+            # down need not depend on v: so an infinite v is remembered, wherever it occurs.
+            kept = _all_finite(v)
             size = np.abs(total)
             terms = 4
             while position >= 0:
@@ -267,6 +270,7 @@ class Frame:
                     lost = lost + np.matmul(np.abs(v), (relative * reach)[..., None])[..., 0]
                     constant = v @ layer.bias
                     v = times(v, layer.weight.T)
+                    kept = kept & _all_finite(v)
                     total, size = total + constant, size + np.abs(constant)
                     terms += 1
                 else:
@@ -289,7 +293,7 @@ class Frame:
             lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard[:, None]
             constant = down(down(total) - lost)
             value = down(down(total + ends.sum(-1)) - lost)
-            finite = np.isfinite(value) & np.isfinite(constant) & np.isfinite(v).all(-1)
+            finite = kept & np.isfinite(value) & np.isfinite(constant) & _all_finite(v)
             shape = finite.shape
             return LinearBounds(
                 np.where(finite, value, -np.inf),
@@ -309,6 +313,11 @@ class Frame:
         lost = (layer.slack * reach)[:, index]
         total = np.broadcast_to(sign * layer.bias[index], lost.shape)
         return (sign[:, None] * rows)[None], total, lost
+
+
+def _all_finite(v: Array) -> NDArray[np.bool_]:
+    """Tell which rows hold finite numbers only; a sum that overflows counts as not."""
+    return np.asarray(np.isfinite(v.sum(-1)))
 
 
 def _total(magnitude: Array) -> Array:
@@ -340,8 +349,12 @@ def _along_slopes(v: Array, z: Interval, mask: NDArray[np.bool_], below: Array, 
     0 and the first not negative; for u <= 0 the slope is 0 and it is the other way round. Rounding does not
     change these signs, and each candidate has at most two roundings.
     """
-    # Coordinates that are passed through get slopes of 1: g = v and h = 0.
-    below, above = np.where(mask, below, 1.0), np.where(mask, above, 1.0)
+    # Coordinates that are passed through get slopes of 1: g = v and h = 0. What the case distinction needs of
+    # the slopes is made so here, whoever chose them.
+    active, inactive = ~mask | (z.lower >= 0), mask & (z.upper <= 0) & (z.lower < 0)
+    below, above = (
+        np.where(active, 1.0, np.where(inactive, 0.0, np.clip(slope, 0.0, 1.0))) for slope in (below, above)
+    )
     negative = np.minimum(v, 0.0)
     g = negative * above[:, None, :]
     h = np.where(mask, -z.lower, 0.0)[:, None, :] * g
@@ -373,5 +386,5 @@ def mean_bound(value: Array, mu: Array) -> Array:
         # Divide by the sum on its safe side: by more where the value is positive, by less where it is not.
         total, error = mu.sum(-1), dot_error(mu.shape[-1])
         mean = down(value / np.where(value > 0, total * (1.0 + 2 * error), total * (1.0 - 2 * error)))
-        mean = np.where(np.isfinite(mean) & np.isfinite(value), mean, -np.inf)
+        mean = np.where(np.isfinite(mean) & np.isfinite(value) & np.isfinite(total), mean, -np.inf)
         return np.where(mu.any(-1), mean, np.where((value > 0) & np.isfinite(value), np.inf, -np.inf))

@@ -371,7 +371,11 @@ class Search:
                 if not leaf.node.groups:
                     step.close(np.inf, node.share)
                     continue
-                hopeless = not count[b] and abs(leaf.claim - self.target.threshold) <= SOLVED * (1.0 + abs(leaf.claim))
+                hopeless = (
+                    not count[b]
+                    and np.isfinite(leaf.claim)
+                    and abs(leaf.claim - self.target.threshold) <= SOLVED * (1.0 + abs(leaf.claim))
+                )
                 node, split = leaf.node, None if hopeless else leaf.split or split
             if split is None:
                 step.stuck += 1
