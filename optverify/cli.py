@@ -83,7 +83,9 @@ def _build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--certificate", metavar="FILE", help="write a proof (or counterexample) and check it")
     verify.set_defaults(run=_verify)
 
-    check = commands.add_parser("check", help="check a certificate: exit 0 proved, 1 rejected, 3 malformed")
+    check = commands.add_parser(
+        "check", help="check a certificate: exit 0 accepted (PROVED or REFUTED), 1 rejected, 3 malformed"
+    )
     check.add_argument("certificate", metavar="FILE")
     check.add_argument("--network", required=True, metavar="NET", help="the .onnx or .nnet file that it is about")
     check.add_argument("--property", required=True, metavar="PROP", help="the .vnnlib file that it is about")
@@ -104,7 +106,7 @@ def _build_parser() -> argparse.ArgumentParser:
     for command in (verify, bound):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument("--solver", default="highs", metavar="NAME", help="for linear programs (default highs)")
-        command.add_argument("--seed", type=int, default=0, help="of the attack's random points (default 0)")
+        command.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
         command.add_argument(
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
         )
@@ -126,10 +128,19 @@ def _version() -> str:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not value > 0:
-        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -137,6 +148,7 @@ def _verify(options: argparse.Namespace) -> int:
     from optverify.verify import verify
 
     _check_solver(options.solver)
+    _refuse_overwriting([options.json, options.certificate], [options.network, options.property])
     with _output(options.json) as write, _progress(options.quiet) as report:
         network, query = load(options.network), load_property(options.property)
         answer = verify(
@@ -195,6 +207,7 @@ def _bound(options: argparse.Namespace) -> int:
 
     _check_solver(options.solver)
     objective = parse_linear(options.objective, "--objective")
+    _refuse_overwriting([options.json], [options.network, options.property])
     with _output(options.json) as write, _progress(options.quiet) as report:
         network, query = load(options.network), load_property(options.property)
         answer = bound(
@@ -212,6 +225,8 @@ def _bound(options: argparse.Namespace) -> int:
         write(answer.to_dict())
     if options.json != "-":
         _say(str(answer))
+        if any(case.unsafe for case in query.cases):
+            _say("  the region is the box of PROP alone; its other conditions are not used")
     return 0 if answer.complete else 2
 
 
@@ -220,6 +235,15 @@ def _only_region(query: Query, path: str) -> Box:
     if len(regions) != 1:
         raise InputError(f"{path} has {len(regions)} input boxes; `bound` needs a property with one")
     return regions[0]
+
+
+def _refuse_overwriting(outputs: Sequence[str | None], inputs: Sequence[str]) -> None:
+    """Refuse to write over an input, or two results to one file."""
+    paths = [Path(p).resolve() for p in outputs if p not in (None, "-") and p is not None]
+    taken = [Path(p).resolve() for p in inputs]
+    for k, path in enumerate(paths):
+        if path in taken or path in paths[:k]:
+            raise InputError(f"{path.name} is named twice: an output must not replace an input or another output")
 
 
 def _check_solver(name: str) -> None:

@@ -55,9 +55,9 @@ class Linear:
 
     Parameters
     ----------
-    terms : mapping from variable to Fraction
-        Nonzero coefficients.
-    constant : Fraction
+    terms : mapping from variable to number
+        Read exactly; zero coefficients are left out.
+    constant : number
 
     Notes
     -----
@@ -67,6 +67,11 @@ class Linear:
 
     terms: Mapping[Variable, Fraction]
     constant: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        terms = {variable: rational(c) for variable, c in self.terms.items()}
+        object.__setattr__(self, "terms", {variable: c for variable, c in terms.items() if c})
+        object.__setattr__(self, "constant", rational(self.constant))
 
     @classmethod
     def of(cls, value: Linear | Number) -> Linear:
@@ -156,10 +161,11 @@ class Condition:
     """A formula over atoms; combine with ``&``, ``|`` and ``~``."""
 
     def __and__(self, other: Condition) -> And:
-        return And((self, other))
+        # Flat, however many are joined one by one: the walks below recurse over alternations only.
+        return And((*_parts(self, And), *_parts(other, And)))
 
     def __or__(self, other: Condition) -> Or:
-        return Or((self, other))
+        return Or((*_parts(self, Or), *_parts(other, Or)))
 
     def __invert__(self) -> Condition:
         raise NotImplementedError
@@ -255,6 +261,13 @@ class Or(Condition):
 
     def __str__(self) -> str:
         return " or ".join(f"({part})" for part in self.parts) or "false"
+
+
+def _parts(condition: Condition, kind: type[And] | type[Or]) -> tuple[Condition, ...]:
+    """Return the parts of a condition of the given kind, or the condition as the only part."""
+    if not isinstance(condition, Condition):
+        raise InputError(f"{condition!r} is not a condition; for an equation write a.equals(b), not a == b")
+    return condition.parts if isinstance(condition, And | Or) and type(condition) is kind else (condition,)
 
 
 def inputs(count: int) -> list[Linear]:

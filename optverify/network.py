@@ -12,6 +12,7 @@ A skip connection rides along as passed-through coordinates; max(a, b) is b + re
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -35,6 +36,14 @@ Rational = Fraction | int
 def frozen(values: ArrayLike, dtype: Any, what: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
     """Copy values into a read-only array of the given type and shape."""
     array = np.array(values, dtype=dtype)
+    given = np.asarray(values)
+    # Integers and fractions that no float holds would be rounded silently.
+    if (
+        dtype is np.float64
+        and given.dtype.kind in "iuO"
+        and not all(map(operator.eq, array.ravel().tolist(), given.ravel().tolist()))
+    ):
+        raise InputError(f"{what} has an entry that no float64 holds exactly")
     if shape is not None and array.shape != shape:
         raise ShapeError(f"{what} has shape {array.shape}, expected {shape}")
     array.setflags(write=False)
@@ -118,7 +127,12 @@ class Affine:
     @cached_property
     def csr(self) -> Any:
         """W as a canonical ``scipy.sparse.csr_array`` without stored zeros."""
-        return self.weight if self.is_sparse else sp.csr_array(self.weight)
+        if self.is_sparse:
+            return self.weight
+        csr = sp.csr_array(self.weight)
+        for part in (csr.data, csr.indices, csr.indptr):
+            part.setflags(write=False)
+        return csr
 
     @cached_property
     def dense(self) -> Array:

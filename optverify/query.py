@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
@@ -327,6 +327,12 @@ class Goal:
     groups: tuple[tuple[int, ...], ...]
     cases: tuple[int, ...]
     listed: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def flat_groups(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """All groups one after the other, and where each of them starts."""
+        sizes = [len(group) for group in self.groups]
+        return np.concatenate([np.array(group) for group in self.groups]), np.cumsum([0, *sizes[:-1]])
 
     @classmethod
     def pose(cls, network: Network, query: Query, region: Box, members: Sequence[int]) -> Goal:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from importlib import metadata
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from optverify.report import html, text
 from optverify.witness import Replay, Witness
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """The answer to a query."""
 
     VERIFIED = "verified"
@@ -120,7 +121,7 @@ class Verification:
             "property": self.claim_text,
             "reason": self.reason,
             "semantics": f"{self.semantics} arithmetic over the weights in the file",
-            "bound (proved)": text.number(self.bound),
+            "bound (proved)": text.rounded_down(self.bound),
             "claim (solver)": text.number(self.claim),
         }
         point = self.witness or self.near_miss
@@ -130,17 +131,20 @@ class Verification:
             rows[f"{label} y"] = ", ".join(map(text.number, point.y_float()))
         for entry in self.replay:
             rows[f"replay, {entry.runtime}"] = str(entry)
-        if self.certified:
-            rows["certificate"] = "written, and accepted by the checker"
-        rows["search"] = f"{self.nodes} nodes, {self.programs} programs, {self.closed:.1%} closed"
+        if self.certified is not None:
+            rows["certificate"] = "written, and accepted by the checker" if self.certified else "not written"
+        rows["search"] = f"{self.nodes} nodes, {self.programs} programs, {math.floor(1000 * self.closed) / 10}% closed"
         rows["time"] = f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s"
         return rows
+
+    def __bool__(self) -> bool:
+        raise TypeError("an answer has three values: ask for answer.verdict is Verdict.VERIFIED")
 
     def __str__(self) -> str:
         return text.card(self.verdict.value.upper(), self._rows())
 
     def __repr__(self) -> str:
-        return f"<Verification: {self.verdict.value}, bound {text.number(self.bound)}, {self.reason}>"
+        return f"<Verification: {self.verdict.value}, bound {text.rounded_down(self.bound)}, {self.reason}>"
 
     def _repr_html_(self) -> str:
         details = {"network SHA-256": self.network, "query SHA-256": self.query, **self.versions}

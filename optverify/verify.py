@@ -33,6 +33,9 @@ from optverify.witness import Witness, examine, replay
 NEAR = 1e-4
 """A point whose worst row exceeds 0 by at most this is worth showing beside an UNKNOWN."""
 
+MAX_LAST = 10
+"""Most points that are checked exactly at the end of a search without a verdict."""
+
 WORTH_EXACT = 1e-6
 """Floating values up to this may be <= 0 in exact arithmetic: worth the exact check."""
 
@@ -58,6 +61,13 @@ class _Counterexample:
             if witness.violates:
                 self.witness = witness
         return self.witness is not None
+
+    def last_try(self, bests: Sequence[attack.Best]) -> None:
+        """Check the best point of each goal exactly, whatever its floating value: that may be far off."""
+        for best in bests[:MAX_LAST]:
+            if self.witness is None and best.point is not None:
+                witness = examine(self.network, self.query, best.point.tolist())
+                self.witness = witness if witness.violates else None
 
     def near_miss(self) -> Witness | None:
         """Return the point that came nearest, if it is near."""
@@ -141,8 +151,11 @@ def _verify(
     try:
         bests = [attack.Best() for _ in goals]
         rng = np.random.default_rng(seed)
+        samples = max(16, 512 // len(goals)) if goals else 0  # hundreds of regions share the effort of a few
         for goal, best in zip(goals, bests, strict=True):
-            attack.attack(goal, goal.region.outward, best, rng)
+            if time.monotonic() > deadline:
+                break
+            attack.attack(goal, goal.region.outward, best, rng, samples)
             if best.point is not None and target.offer(best.value, best.point):
                 stop = Stop.FOUND
                 break
@@ -158,6 +171,8 @@ def _verify(
                 search.report = progress
                 outcomes.append(search.run(deadline - time.monotonic()))
                 stop = stop if outcomes[-1].stop is Stop.CLOSED else outcomes[-1].stop
+        if stop is not Stop.CLOSED and target.witness is None:
+            target.last_try(bests)
     except KeyboardInterrupt:
         stop = Stop.INTERRUPTED
     proved = min((o.progress.lower for o in outcomes), default=-np.inf)
@@ -165,7 +180,7 @@ def _verify(
     known = [c for c in claims if not np.isnan(c)]
     verdict, reason = _judge(stop, bool(goals), target)
     witness = target.witness
-    certified = None
+    certified = None if stream is None else False
     if stream is not None and verdict is not Verdict.UNKNOWN:
         wrong = _certify(stream, network, query, goals, proofs, witness)
         certified = wrong is None

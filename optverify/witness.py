@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from optverify.errors import OptverifyError
 from optverify.expressions import Number, rational
 from optverify.interval import nearest
@@ -40,8 +42,8 @@ class Witness:
     def to_dict(self) -> dict[str, Any]:
         """Return the point as JSON-ready values: exact fractions as text, and floats for reading."""
         return {
-            "x": [str(v) for v in self.x],
-            "y": [str(a) if a == b else [str(a), str(b)] for a, b in self.y],
+            "x": [exact_text(v) for v in self.x],
+            "y": [exact_text(a) if a == b else [exact_text(a), exact_text(b)] for a, b in self.y],
             "x_float": self.x_float(),
             "y_float": self.y_float(),
             "case": self.case,
@@ -74,7 +76,11 @@ def examine(network: Network, query: Query, point: Iterable[Number]) -> Witness:
     """
     given = list(point)
     first: Witness | None = None
-    for region in dict.fromkeys(case.region for case in query.cases):
+    regions = list(dict.fromkeys(case.region for case in query.cases))
+    # A float point comes from the outward rounding of its region: nowhere else need it be tried.
+    values = np.array([nearest(rational(v)) for v in given])
+    near = [r for r in regions if ((r.outward.lower <= values) & (values <= r.outward.upper)).all()]
+    for region in near or regions[:1]:
         x = region.clamp(given)
         y = network.enclose(x)
         witness = Witness(tuple(x), tuple(y), query.violated_by(x, y))
@@ -85,6 +91,14 @@ def examine(network: Network, query: Query, point: Iterable[Number]) -> Witness:
         x = [rational(v) for v in given]
         return Witness(tuple(x), tuple(network.enclose(x)), None)
     return first
+
+
+def exact_text(value: Fraction) -> str:
+    """Return a fraction as text: decimal, or hexadecimal where Python refuses to print that many digits."""
+    try:
+        return str(value)
+    except ValueError:
+        return f"{value.numerator:#x}/{value.denominator:#x}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import flint
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -126,6 +127,40 @@ def test_weights_and_biases_must_be_finite(bad: float) -> None:
         Affine([[1.0, 1.0]], [bad])
     with pytest.raises(InputError, match="slack"):
         Affine([[1.0, 1.0]], [0.0], slack=[bad])
+
+
+def test_numbers_that_no_float_holds_are_refused() -> None:
+    """An integer or fraction is not rounded silently; one that is a float is taken."""
+    with pytest.raises(InputError, match="no float64 holds"):
+        Affine([[2**53 + 1]], [0])
+    with pytest.raises(InputError, match="no float64 holds"):
+        Affine([[1.0]], [Fraction(1, 3)])
+    assert Affine([[2**53]], [Fraction(1, 4)]).bias[0] == 0.25
+    with pytest.raises(ValueError, match="read-only"):
+        Affine([[1.0]], [0.0]).csr.data[0] = 7.0
+
+
+def test_exact_evaluation_agrees_with_flint() -> None:
+    """Rational matrices of another library give the same numbers."""
+    rng = np.random.default_rng(7)
+    network = Network.from_arrays(
+        [(rng.normal(size=(4, 3)), rng.normal(size=4)), (rng.normal(size=(2, 4)), rng.normal(size=2))]
+    )
+    x = [Fraction(1, 3), Fraction(-2, 7), Fraction(5)]
+
+    def rational(v: float | Fraction) -> flint.fmpq:
+        f = Fraction(v)
+        return flint.fmpq(f.numerator, f.denominator)
+
+    a = flint.fmpq_mat(3, 1, [rational(v) for v in x])
+    for layer in network.layers:
+        if isinstance(layer, Relu):
+            a = flint.fmpq_mat(a.nrows(), 1, [max(v, flint.fmpq(0)) for v in a.entries()])
+        else:
+            m, n = layer.shape
+            weight = flint.fmpq_mat(m, n, [rational(v) for v in layer.dense.ravel().tolist()])
+            a = weight * a + flint.fmpq_mat(m, 1, [rational(v) for v in layer.bias.tolist()])
+    assert [Fraction(int(v.p), int(v.q)) for v in a.entries()] == network.exact(x)
 
 
 def test_sizes_must_fit() -> None:

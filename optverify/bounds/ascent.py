@@ -29,7 +29,7 @@ def ascend(frame: Frame, objective: Array, steps: int = STEPS) -> Stored:
     Returns
     -------
     Stored
-        float32 numbers for unstable and split neurons, one (B, 1, n_k) array per Relu.
+        Numbers for unstable and split neurons, one (B, 1, n_k) array per Relu.
 
     Notes
     -----
@@ -112,11 +112,10 @@ class _Ascent:
             a, k = after, k + 1
 
     def best(self) -> Stored:
-        """Return the best multipliers, rounded as a proof stores them."""
+        """Return the best multipliers, as a proof stores them."""
         free = (opened | (side != 0) for opened, side in zip(self.open, self.side, strict=True))
-        rounded = (g.astype(np.float32).astype(np.float64) for g in self._best)
         return Stored(
-            tuple(np.where(m & np.isfinite(g), g, np.nan)[:, None, :] for m, g in zip(free, rounded, strict=True))
+            tuple(np.where(m & np.isfinite(g), g, np.nan)[:, None, :] for m, g in zip(free, self._best, strict=True))
         )
 
 

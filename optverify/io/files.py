@@ -29,8 +29,13 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     target = Path(path)
     name = ""
     try:
+        target = target.resolve()  # what a link points to is replaced, not the link
         if target.is_dir():
             raise IsADirectoryError(0, "it is a folder")
+        if target.exists() and not target.is_file():  # a device or a pipe: there is nothing to replace
+            with target.open("wb") as stream:
+                yield stream
+            return
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as stream:
             yield stream

@@ -443,7 +443,7 @@ def _slice(node: Node) -> Result:
     steps = node.integers("steps", 4) or [1] * len(starts)
     array = tensor.array
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        array = np.take(array, _positions(start, end, step, array.shape[axis]), axis)
+        array = np.asarray(np.take(array, _positions(start, end, step, array.shape[axis]), axis))
     return tensor.routed(array)
 
 
@@ -458,7 +458,9 @@ def _positions(start: int, end: int, step: int, length: int) -> NDArray[np.int64
 def _gather(node: Node) -> Result:
     tensor, index = node.tensor(0), node.tensor(1)
     index.integers()  # constant integers, or an error
-    return tensor.routed(np.take(tensor.array, index.array.astype(np.int64), int(node.attributes.get("axis", 0))))
+    return tensor.routed(
+        np.asarray(np.take(tensor.array, index.array.astype(np.int64), int(node.attributes.get("axis", 0))))
+    )
 
 
 @operator("Pad")

@@ -605,13 +605,13 @@ def _slice(call: Call) -> Tensor:
 @function("select")
 def _select(call: Call) -> Tensor:
     tensor = call.tensor("self")
-    return tensor.routed(np.take(tensor.array, call["index"], call["dim"]))
+    return tensor.routed(np.asarray(np.take(tensor.array, call["index"], call["dim"])))
 
 
 @function("index_select")
 def _index_select(call: Call) -> Tensor:
     tensor = call.tensor("self")
-    return tensor.routed(np.take(tensor.array, call.tensor("index").integers(), call["dim"]))
+    return tensor.routed(np.asarray(np.take(tensor.array, call.tensor("index").integers(), call["dim"])))
 
 
 @function("index")

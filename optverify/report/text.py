@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Context, Decimal
 
 
 def card(title: str, rows: Mapping[str, str]) -> str:
@@ -16,6 +17,14 @@ def number(value: float | None) -> str:
     if value is None or value != value:
         return "-"
     return f"{value:.6g}"
+
+
+def rounded_down(value: float | None) -> str:
+    """Return six digits that are not above the number, so that a printed lower bound is a bound."""
+    if value is None or value != value or value in (float("inf"), float("-inf")):
+        return "-" if value is None or value != value else str(value)
+    digits = Context(prec=6, rounding=ROUND_FLOOR).create_decimal(Decimal(value))
+    return f"{digits.normalize():g}" if digits else "0"
 
 
 def exact(value: float) -> str:

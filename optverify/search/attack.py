@@ -45,7 +45,8 @@ def group_values(goal: Goal, t: Array) -> Array:
     -------
     (..., groups) float64
     """
-    return np.stack([t[..., list(group)].max(axis=-1) for group in goal.groups], axis=-1)
+    flat, starts = goal.flat_groups
+    return np.asarray(np.maximum.reduceat(t[..., flat], starts, axis=-1))
 
 
 @dataclass
@@ -107,9 +108,6 @@ def projected_gradient(
     if not len(start):
         return
     half = 0.5 * region.upper - 0.5 * region.lower  # the full width may overflow
-    members = np.zeros((len(goal.groups), goal.network.n_outputs), bool)
-    for g, group in enumerate(goal.groups):
-        members[g, list(group)] = True
     x, rows = start, np.arange(len(start))
     for step in range(steps):
         with np.errstate(all="ignore"):
@@ -119,9 +117,10 @@ def projected_gradient(
             _offer_least(values, x, best)
             if best.value <= stop_at or not np.isfinite(values).any():
                 return
-            open_rows = members[np.nan_to_num(values, nan=np.inf).argmin(axis=-1)]
+            nearest = np.nan_to_num(values, nan=np.inf).argmin(axis=-1)
+            groups = [goal.groups[g] for g in nearest]
             v = np.zeros_like(t)
-            v[rows, np.where(open_rows, np.nan_to_num(t, nan=-np.inf), -np.inf).argmax(axis=-1)] = 1.0
+            v[rows, [group[int(np.argmax(t[i, list(group)]))] for i, group in enumerate(groups)]] = 1.0
             direction = np.sign(gradients(goal.network, passed, v))
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 
@@ -169,6 +168,7 @@ def attack(
         Updated in place.
     rng : numpy.random.Generator
     samples : int
+        About so many points are tried before any descent.
     stop_at : float
         End as soon as the best value is not above this.
     """

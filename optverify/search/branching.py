@@ -17,6 +17,9 @@ from optverify.preactivation import Bounds
 from optverify.proof import InputSplit, NeuronSplit, Split
 from optverify.safe.multipliers import Frame, LinearBounds, relu_slopes
 
+MAX_SMEARED = 64
+"""With more rows than this the interval gradient is that of their mean, not the mean of theirs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
@@ -107,15 +110,21 @@ def input_scores(nodes: Nodes, smear_share: float) -> Array:
         weight = nodes.wanted / np.maximum(nodes.wanted.sum(axis=1, keepdims=True), 1e-300)
         width = nodes.frame.region.upper - nodes.frame.region.lower
         slope = np.einsum("br,brn->bn", weight, np.abs(nodes.rows.coefficients))
-        smear = np.einsum("br,brn->bn", weight, gradient_magnitude(nodes.frame, nodes.bounds))
+        if weight.shape[1] <= MAX_SMEARED:
+            each = gradient_magnitude(nodes.frame, nodes.bounds, np.eye(weight.shape[1])[None])
+            smear = np.einsum("br,brn->bn", weight, each)
+        else:
+            smear = gradient_magnitude(nodes.frame, nodes.bounds, weight[:, None, :])[:, 0]
         return np.asarray(np.nan_to_num((slope + smear_share * smear) * width, nan=0.0, posinf=1e300))
 
 
-def gradient_magnitude(frame: Frame, bounds: Bounds) -> Array:
-    """Bound |d row / d input| over each region by interval arithmetic (not rounded outward), (B, rows, n_inputs)."""
+def gradient_magnitude(frame: Frame, bounds: Bounds, rows: Array) -> Array:
+    """Bound the gradients of linear objectives over each region by interval arithmetic (not rounded outward).
+
+    `rows` are (B or 1, r, n_outputs); the result is (B, r, n_inputs).
+    """
     network = frame.network
-    size = network.n_outputs
-    low = high = np.eye(size)[None]
+    low = high = rows
     k = len(bounds.layers)
     for layer in reversed(network.layers):
         if isinstance(layer, Affine):

@@ -89,7 +89,7 @@ def program_bound(
 def _rounded(
     goal: Goal, frame: Frame, bounds: Bounds, group: int, answer: Relaxed
 ) -> tuple[float, tuple[int, ...], tuple[Array, ...]]:
-    """Bound a group with rounded multipliers: whole weights up to 255, float32 for unstable and split neurons."""
+    """Bound a group with rounded multipliers: whole weights up to 2**40, numbers for unstable and split neurons."""
     members = goal.groups[group]
     best: tuple[float, tuple[int, ...], tuple[Array, ...]] = (-np.inf, (1,) * len(members), ())
     for vector in (answer.solution.dual, answer.solution.ray):
@@ -97,13 +97,13 @@ def _rounded(
         if found is None:
             continue
         with np.errstate(all="ignore"):
-            scale = 255.0 / found.mu.max() if found.mu.max() > 0 else 1.0
+            scale = 2.0**40 / found.mu.max() if found.mu.max() > 0 else 1.0
             weights = np.rint(found.mu * scale).astype(np.int64)
             stored = []
             masks = [layer.mask for layer in goal.network.layers if isinstance(layer, Relu)]
             for given, z, mask in zip(advice(goal.network, found.g).g, bounds.layers, masks, strict=True):
                 fixed = mask & (((z.lower < 0) & (z.upper > 0)) | (z.lower == 0) | (z.upper == 0))
-                values = np.full(z.lower.shape, np.nan) if given is None else (given * scale).astype(np.float32)
+                values = np.full(z.lower.shape, np.nan) if given is None else given * scale
                 stored.append(np.where(fixed & np.isfinite(values), values, np.nan).astype(np.float64))
         objective = np.zeros((1, goal.network.n_outputs))
         objective[0, list(members)] = weights

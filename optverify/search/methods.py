@@ -142,8 +142,8 @@ def exact(task: Task) -> Bounded:
     lower = max(outcome.progress.lower, _backward(task)[1])
     done = outcome.stop is Stop.CLOSED
     reason = "gap closed" if done else outcome.stop.value
-    claim = None if isnan(outcome.claim) else outcome.claim
-    return Bounded(lower, claim, done, reason, outcome.progress.nodes, outcome.programs)
+    # No claim: the solver saw parts and relaxations only, never the whole question.
+    return Bounded(lower, None, done, reason, outcome.progress.nodes, outcome.programs)
 
 
 Method = Callable[[Task], Bounded]

@@ -53,7 +53,9 @@ def test_huge_duals_prove_nothing() -> None:
         return Solution(Status.OPTIMAL, "liar", objective=0.5, dual=y)
 
     box = Box([-s], [2 * s])
-    assert verify(network, Query.always(box, outputs(1)[0] >= 0, 1), solver=Scripted(lie)).verdict is not Verdict.VERIFIED
+    assert (
+        verify(network, Query.always(box, outputs(1)[0] >= 0, 1), solver=Scripted(lie)).verdict is not Verdict.VERIFIED
+    )
     enclosure = bound(network, box, "Y_0", method="triangle", solver=Scripted(lie))
     assert enclosure.lower <= -1
 
