@@ -282,3 +282,28 @@ def test_interrupt_gives_unknown_with_a_bound(tmp_path: Path) -> None:
     assert answer["verdict"] == "unknown"
     assert answer["reason"].startswith("interrupted")
     assert answer["bound"] is not None
+
+
+def test_outputs_never_replace_inputs_or_each_other(
+    tmp_path: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Naming the network, the property or one file twice as an output is refused before anything is written."""
+    path = prop(tmp_path, BOX + "(assert (>= Y_0 3))")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    both = str(tmp_path / "both")
+    for extra in (["--json", network], ["--certificate", path], ["--json", both, "--certificate", both]):
+        assert main(["verify", network, path, *extra]) == 3
+        assert "named twice" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_links_and_devices_are_written_through(tmp_path: Path, network: str) -> None:
+    """A link stays a link, and a device stays a device."""
+    path = prop(tmp_path, BOX + "(assert (>= Y_0 3))")
+    (tmp_path / "answer").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "answer")
+    assert main(["verify", network, path, "--json", str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "answer").read_text())["verdict"] == "verified"
+    assert main(["verify", network, path, "--json", os.devnull]) == 0
+    assert Path(os.devnull).is_char_device()
