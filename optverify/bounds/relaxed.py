@@ -126,8 +126,8 @@ def proved(frame: Frame, program: Program, objective: Objective, dual: Array) ->
         value = float(frame.lower(mu, advice(frame.network, found.g)).value[0, 0])
         empty = float(frame.lower(np.zeros_like(mu), advice(frame.network, found.g)).value[0, 0])
         return np.inf if empty > 0 else float(np.nextafter(value + objective.c0, -np.inf))
-    # Scaled, so that sums of weights stay far from overflow.
-    scale = float(found.mu.max()) if found.mu.max() > 0 else 1.0
+    # Scaled down, so that sums of weights stay far from overflow.
+    scale = max(float(found.mu.max()), 1.0)
     g = [values / scale for values in found.g]
     mu = np.zeros((1, frame.network.n_outputs))
     mu[0, list(objective.group)] = found.mu / scale

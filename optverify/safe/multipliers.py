@@ -374,7 +374,8 @@ def mean_bound(value: Array, mu: Array) -> Array:
     ----------
     value : (B,) float64
         Rigorous: mu . t >= value on the region.
-    mu : (B, r) float64, nonnegative and finite
+    mu : (B, r) float64
+        A row with a negative, infinite or NaN weight proves nothing.
 
     Returns
     -------
@@ -386,5 +387,6 @@ def mean_bound(value: Array, mu: Array) -> Array:
         # Divide by the sum on its safe side: by more where the value is positive, by less where it is not.
         total, error = mu.sum(-1), dot_error(mu.shape[-1])
         mean = down(value / np.where(value > 0, total * (1.0 + 2 * error), total * (1.0 - 2 * error)))
-        mean = np.where(np.isfinite(mean) & np.isfinite(value) & np.isfinite(total), mean, -np.inf)
+        proper = (mu >= 0).all(-1) & np.isfinite(total)
+        mean = np.where(proper & np.isfinite(mean) & np.isfinite(value), mean, -np.inf)
         return np.where(mu.any(-1), mean, np.where((value > 0) & np.isfinite(value), np.inf, -np.inf))

@@ -98,7 +98,7 @@ def _rounded(
             continue
         with np.errstate(all="ignore"):
             scale = 2.0**40 / found.mu.max() if found.mu.max() > 0 else 1.0
-            weights = np.rint(found.mu * scale).astype(np.int64)
+            weights = np.rint(np.clip(np.nan_to_num(found.mu * scale), 0.0, 2.0**40)).astype(np.int64)
             stored = []
             masks = [layer.mask for layer in goal.network.layers if isinstance(layer, Relu)]
             for given, z, mask in zip(advice(goal.network, found.g).g, bounds.layers, masks, strict=True):

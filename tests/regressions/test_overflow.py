@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from optverify import Box, Network, Query, Verdict, bound, outputs, verify
+from optverify.bounds.crown import crown
 from optverify.formulations.program import Program
 from optverify.network import Affine, Relu
 from optverify.safe.multipliers import mean_bound
+from optverify.search.leaf import program_bound
 from optverify.solvers.scripted import Scripted
 from optverify.solvers.solution import Solution, Status
 
@@ -64,3 +66,25 @@ def test_huge_duals_prove_nothing() -> None:
 def test_weights_whose_sum_overflows_prove_nothing(value: float) -> None:
     """-1e308 / (1e308 + 1e308) is -0.5 and was once -5e-324."""
     assert mean_bound(np.array([value]), np.array([[1e308, 1e308]]))[0] == -np.inf
+
+
+@pytest.mark.parametrize("bad", [-1.0, -1e-300, np.nan, np.inf, -np.inf])
+def test_improper_weights_prove_nothing(bad: float) -> None:
+    """A negative weight turns the inequality around: a positive mean then excludes no point."""
+    assert mean_bound(np.array([1.0]), np.array([[1.0, bad]]))[0] == -np.inf
+
+
+def test_tiny_duals_make_no_negative_weights() -> None:
+    """Duals of 1e-320, scaled to whole numbers for a proof, neither overflow into negative ones nor raise."""
+    network = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])
+    y = outputs(2)
+    query = Query.never(Box([-1], [1]), (y[0] <= 0) & (y[1] <= 0), 2)
+
+    def tiny(program: Program) -> Solution:
+        return Solution(Status.OPTIMAL, "tiny", objective=0.5, dual=np.full(program.n_rows, 1e-320))
+
+    (goal,) = query.goals(network)
+    bounds = crown(goal.network, goal.region.outward.take(None))[0].take(0)
+    leaf = program_bound(goal, goal.region.outward, bounds, 0, Scripted(tiny), np.inf, storable=True)
+    assert min(leaf.weights) >= 0
+    assert leaf.lower <= 0
