@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -32,8 +33,8 @@ def random_network(seed: int, *sizes: int) -> Network:
 
 
 @settings(max_examples=100, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(st.data())
-def test_a_lying_solver_cannot_forge_a_verdict(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_a_lying_solver_cannot_forge_a_verdict(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """With garbage for every dual, ray, point, objective and status, no verdict contradicts the exact optimum."""
     network = data.draw(networks(odd=data.draw(st.booleans())))
     box = data.draw(boxes(network.n_inputs))
@@ -63,7 +64,8 @@ def test_a_lying_solver_cannot_forge_a_verdict(data: st.DataObject) -> None:
         )
 
     query = Query.never(region, outputs(network.n_outputs)[0] <= least - margin, network.n_outputs)
-    answered = verify(network, query, solver=Scripted(answer), time_limit=2)
+    path = str(tmp_path_factory.mktemp("proof") / "proof") if data.draw(st.booleans()) else None
+    answered = verify(network, query, solver=Scripted(answer), time_limit=2, certificate=path)
     assert answered.verdict is not (Verdict.FALSIFIED if margin > 0 else Verdict.VERIFIED)
     assert answered.bound is None or Fraction(answered.bound) <= margin
 
