@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from optverify import OptverifyError, Verification, load, load_property, verify
+from optverify.report.text import rounded_down
 from optverify.search.tree import Progress
 
 HERE = Path(__file__).parent
@@ -47,7 +48,9 @@ def main() -> int:
             status.update(name)
 
             def report(p: Progress, name: str = name) -> None:
-                status.update(f"{name}: {p.nodes} nodes, {p.closed:.1%} closed, bound {p.lower:.4g}, {p.seconds:.0f} s")
+                status.update(
+                    f"{name}: {p.nodes} nodes, {p.closed:.1%} closed, bound {rounded_down(p.lower)}, {p.seconds:.0f} s"
+                )
 
             try:
                 answer: Verification = verify(
@@ -69,7 +72,7 @@ def main() -> int:
             table.add_row(
                 "  " + name.split("/")[1],
                 f"[{COLOURS[verdict]}]{verdict}[/]",
-                short(answer.bound),
+                rounded_down(answer.bound, 3),
                 short(answer.claim),
                 short(answer.gap),
                 f"{answer.seconds:.2f}",

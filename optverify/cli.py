@@ -312,12 +312,14 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     from rich.live import Live
     from rich.text import Text
 
+    from optverify.report.text import rounded_down
+
     with Live(Text("reading"), console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
 
         def report(p: Progress) -> None:
             live.update(
                 Text(
-                    f"{p.nodes} nodes, {p.open} open, {p.closed:.1%} closed, bound {p.lower:.6g}, "
+                    f"{p.nodes} nodes, {p.open} open, {p.closed:.1%} closed, bound {rounded_down(p.lower)}, "
                     f"best point {p.upper:.6g}, gap {p.upper - p.lower:.3g}, {p.seconds:.0f} s"
                 )
             )

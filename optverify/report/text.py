@@ -19,12 +19,12 @@ def number(value: float | None) -> str:
     return f"{value:.6g}"
 
 
-def rounded_down(value: float | None) -> str:
-    """Return six digits that are not above the number, so that a printed lower bound is a bound."""
+def rounded_down(value: float | None, digits: int = 6) -> str:
+    """Return a few digits that are not above the number, so that a printed lower bound is a bound."""
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return "-" if value is None or value != value else str(value)
-    digits = Context(prec=6, rounding=ROUND_FLOOR).create_decimal(Decimal(value))
-    return f"{digits.normalize():g}" if digits else "0"
+    short = Context(prec=digits, rounding=ROUND_FLOOR).create_decimal(Decimal(value))
+    return f"{short.normalize():g}" if short else "0"
 
 
 def exact(value: float) -> str:
