@@ -98,8 +98,6 @@ class Outcome:
         Its last line; `lower` is rigorous.
     best : Best
         The most promising point.
-    claim : float
-        What the linear program (or MILP) at the root claimed; NaN if none was solved.
     programs : int
         Linear programs solved.
     """
@@ -107,7 +105,6 @@ class Outcome:
     stop: Stop
     progress: Progress
     best: attack.Best
-    claim: float
     programs: int
 
 
@@ -189,7 +186,6 @@ class Search:
     _stuck: int = field(default=0, init=False)
     _nodes: int = field(default=0, init=False)
     _programs: int = field(default=0, init=False)
-    _claim: float = field(default=np.nan, init=False)
 
     def run(self, time_limit: float = np.inf) -> Outcome:
         """Search until the tree is closed, the target ends it, or time runs out.
@@ -232,7 +228,7 @@ class Search:
             stop = Stop.INTERRUPTED
         if stop is None:
             stop = Stop.STUCK if self._stuck else Stop.CLOSED
-        return Outcome(stop, self.progress(), self.best, self._claim, self._programs)
+        return Outcome(stop, self.progress(), self.best, self._programs)
 
     def progress(self) -> Progress:
         """Return the state of the search."""
@@ -394,8 +390,6 @@ class Search:
             region, bounds = Interval(node.lower, node.upper), Bounds(node.layers)
             leaf = program_bound(self.goal, region, bounds, g, self.solver, left, self.proof is not None)
             self._programs += 1
-            if node.depth == 0:
-                self._claim = leaf.claim if np.isnan(self._claim) else min(self._claim, leaf.claim)
             value = max(leaf.lower, node.value)
             if closes(value, self.target.threshold):
                 step.close(value, 0.0)
