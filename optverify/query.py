@@ -334,6 +334,14 @@ class Goal:
         sizes = [len(group) for group in self.groups]
         return np.concatenate([np.array(group) for group in self.groups]), np.cumsum([0, *sizes[:-1]])
 
+    @cached_property
+    def members(self) -> NDArray[np.bool_]:
+        """Which rows belong to each group, (groups, rows)."""
+        found = np.zeros((len(self.groups), self.network.n_outputs), bool)
+        for g, group in enumerate(self.groups):
+            found[g, list(group)] = True
+        return found
+
     @classmethod
     def pose(cls, network: Network, query: Query, region: Box, members: Sequence[int]) -> Goal:
         """Append the distinct atoms of the given cases to the network."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from io import BytesIO
+from math import inf
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -24,9 +25,12 @@ from optverify.query import Box, Goal, Query, append_rows
 from optverify.results import BoundResult, Verdict, Verification, versions
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
+from optverify.search.expand import Method
+from optverify.search.guide import AFTER as GUIDE_AFTER
 from optverify.search.guide import guide, guide_seconds
 from optverify.search.methods import METHODS, Bounded, Task
 from optverify.search.tree import Outcome, Progress, Search, Stop
+from optverify.search.workers import Crew
 from optverify.solvers.solution import Solver
 from optverify.witness import Witness, examine, replay
 
@@ -86,6 +90,7 @@ def verify(
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
     certificate: str | None = None,
+    workers: int = 1,
 ) -> Verification:
     """Decide whether no case of a query is reachable.
 
@@ -105,6 +110,9 @@ def verify(
     certificate : str, optional
         File for the proof or the counterexample (``docs/certificate-v1.md``). It is checked before it is written, and
         a proof that the checker does not accept makes the answer UNKNOWN.
+    workers : int
+        Processes that work on long searches; the answer does not depend on it. A script that passes more than 1
+        needs the usual ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -127,22 +135,28 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
-    with one_thread(), nullcontext() if certificate is None else replacing(certificate) as stream:
-        return _verify(network, query, time_limit, solver, strategy or Hybrid(), progress, seed, stream)
+    method = Method(strategy or Hybrid(), solver, seed=seed)
+    goals = query.goals(network)
+    with (
+        one_thread(),
+        nullcontext() if certificate is None else replacing(certificate) as stream,
+        Crew(goals, workers) as crew,
+    ):
+        return _verify(network, query, goals, time_limit, method, progress, crew, stream)
 
 
 def _verify(
     network: Network,
     query: Query,
+    goals: Sequence[Goal],
     time_limit: float | None,
-    solver: str | Solver | None,
-    strategy: Branching,
+    method: Method,
     progress: Callable[[Progress], None] | None,
-    seed: int,
+    crew: Crew,
     stream: BinaryIO | None,
 ) -> Verification:
     started, cpu = time.monotonic(), time.process_time()
-    goals = query.goals(network)
+    solver = method.solver
     target = _Counterexample(network, query)
     outcomes: list[Outcome] = []
     claims: list[float] = []
@@ -150,7 +164,11 @@ def _verify(
     proofs = [None if stream is None else Proof() for _ in goals]
     try:
         bests = [attack.Best() for _ in goals]
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(method.seed)
+        searches = [
+            Search(goal, target, crew, method, report=progress, best=best, proof=proof)
+            for goal, best, proof in zip(goals, bests, proofs, strict=True)
+        ]
         samples = max(16, 512 // len(goals)) if goals else 0  # hundreds of regions share the effort of a few
         for goal, best in zip(goals, bests, strict=True):
             if time.monotonic() > deadline:
@@ -159,18 +177,21 @@ def _verify(
             if best.point is not None and target.offer(best.value, best.point):
                 stop = Stop.FOUND
                 break
-        patience = time.monotonic() + guide_seconds(deadline - time.monotonic())
-        for goal, best in zip(goals, bests, strict=True):
-            if stop is Stop.CLOSED and solver is not None:
-                claims.append(guide(goal, solver, patience, partial(_try, goal, best, target)))
-                stop = Stop.CLOSED if target.witness is None else Stop.FOUND
-        for goal, best, proof in zip(goals, bests, proofs, strict=True):
+        patience = guide_seconds(deadline - time.monotonic())
+        for search in searches:
             # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
-            if stop in (Stop.CLOSED, Stop.STUCK):
-                search = Search(goal, target, strategy, solver=solver, best=best, proof=proof)
-                search.report = progress
-                outcomes.append(search.run(deadline - time.monotonic()))
-                stop = stop if outcomes[-1].stop is Stop.CLOSED else outcomes[-1].stop
+            if stop not in (Stop.CLOSED, Stop.STUCK):
+                break
+            outcome = search.run(deadline - time.monotonic(), nodes=inf if solver is None else GUIDE_AFTER)
+            if outcome.stop is Stop.NODES:
+                assert solver is not None
+                began = time.monotonic()
+                offer = partial(_try, search.goal, search.best, target)
+                claims.append(guide(search.goal, solver, began + patience, offer))
+                patience -= time.monotonic() - began
+                outcome = search.run(deadline - time.monotonic())
+            outcomes.append(outcome)
+            stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
         if stop is not Stop.CLOSED and target.witness is None:
             target.last_try(bests)
     except KeyboardInterrupt:
@@ -298,6 +319,7 @@ def bound(
     time_limit: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
+    workers: int = 1,
 ) -> BoundResult:
     """Enclose the optimum of a linear objective of the outputs (and inputs) over a box.
 
@@ -317,6 +339,8 @@ def bound(
     time_limit : float, seconds, optional
     progress : callable, optional
     seed : int
+    workers : int
+        Processes; see :func:`verify`.
 
     Returns
     -------
@@ -330,7 +354,7 @@ def bound(
         Sizes disagree.
     """
     with one_thread():
-        return _bound(network, region, objective, method, sense, solver, gap, time_limit, progress, seed)
+        return _bound(network, region, objective, method, sense, solver, gap, time_limit, progress, seed, workers)
 
 
 def _bound(
@@ -344,6 +368,7 @@ def _bound(
     time_limit: float | None,
     progress: Callable[[Progress], None] | None,
     seed: int,
+    workers: int,
 ) -> BoundResult:
     started = time.monotonic()
     if method not in METHODS:
@@ -362,7 +387,7 @@ def _bound(
         attack.attack(goal, region.outward, best, np.random.default_rng(seed), stop_at=-np.inf)
         if best.point is not None:
             target.offer(best.value, best.point)
-        result = METHODS[method](Task(goal, target, best, solver, time_limit, progress))
+        result = METHODS[method](Task(goal, target, best, solver, time_limit, progress, workers))
     except KeyboardInterrupt:
         result = Bounded(-np.inf, None, False, "interrupted")
     if target.point is None:  # every sampled value overflowed: any point of the region will do

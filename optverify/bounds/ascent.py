@@ -6,17 +6,20 @@ Advice only: what comes out is evaluated by :class:`optverify.safe.multipliers.F
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify.interval import Array, times
-from optverify.network import Affine
+from optverify.network import Affine, Relu
 from optverify.safe.multipliers import Frame, Stored, relu_slopes
 
-STEPS = 12
+STEPS = 6
 RATE = 0.3
 DECAY = 0.85
+LAST = 3.0
+"""After a third of the steps, boxes go on that may close if the others bring this many times as much as the first."""
 
 
-def ascend(frame: Frame, objective: Array, steps: int = STEPS) -> Stored:
+def ascend(frame: Frame, objective: Array, threshold: float = np.inf, steps: int = STEPS) -> Stored:
     """Look for multipliers that make the lower bound of one objective a region large.
 
     Parameters
@@ -24,6 +27,8 @@ def ascend(frame: Frame, objective: Array, steps: int = STEPS) -> Stored:
     frame : Frame
         Over B regions, all layers.
     objective : (B, n_outputs) float64
+    threshold : float
+        Regions stop where the bound is above this, or where it will hardly come to be.
     steps : int
 
     Returns
@@ -40,87 +45,126 @@ def ascend(frame: Frame, objective: Array, steps: int = STEPS) -> Stored:
     region keeps its best.
     """
     with np.errstate(all="ignore"):
-        run = _Ascent(frame, objective)
-        for step in range(steps):
-            run.improve(RATE * DECAY**step)
-        run.backward()
-        return run.best()
+        run = _Ascent(frame, objective, np.broadcast_to(threshold, len(objective)))
+        for step in range(steps + 1):
+            v = run.backward()
+            done = run.best > run.threshold
+            if step == steps // 3:
+                done |= run.best + LAST * (run.best - run.first) < run.threshold
+            if step == steps or done.all():
+                break
+            if 2 * done.sum() > done.size:
+                v = v[~done]
+                run.leave(done)
+            run.forward(v, RATE * DECAY**step)
+        return Stored(tuple(g[:, None, :] for g in run.result()))
 
 
 class _Ascent:
-    """State of one ascent: slopes alpha and multipliers beta per Relu, (B, n_k) each."""
+    """State of one ascent: slopes alpha (`below`) and multipliers beta per Relu, (B, n_k) each."""
 
-    def __init__(self, frame: Frame, objective: Array) -> None:
+    def __init__(self, frame: Frame, objective: Array, threshold: Array) -> None:
         network = frame.network
-        self.layers, self.region, self.objective = network.layers, frame.region, objective
-        self.z = [frame.inputs[k] for k in network.relus]
-        masks = [network.layers[k].mask for k in network.relus]  # type: ignore[union-attr]
-        self.open = [mask & (z.lower < 0) & (z.upper > 0) for mask, z in zip(masks, self.z, strict=True)]
+        self.layers, self.region, self.objective, self.threshold = network.layers, frame.region, objective, threshold
+        masks = [layer.mask for layer in network.layers if isinstance(layer, Relu)]
+        z = [frame.inputs[k] for k in network.relus]
+        slopes = [relu_slopes(z) for z in z]
+        self.open = [mask & (z.lower < 0) & (z.upper > 0) for mask, z in zip(masks, z, strict=True)]
         # A split leaves an end at exactly 0; beta lowers g where z >= 0 and raises it where z <= 0.
         self.side = [
             np.where(mask & (z.lower == 0), -1.0, np.where(mask & (z.upper == 0), 1.0, 0.0))
-            for mask, z in zip(masks, self.z, strict=True)
+            for mask, z in zip(masks, z, strict=True)
         ]
-        slopes = [relu_slopes(z) for z in self.z]
         self.below = [np.where(mask, below, 1.0) for mask, (below, _) in zip(masks, slopes, strict=True)]
         self.above = [np.where(mask, above, 1.0) for mask, (_, above) in zip(masks, slopes, strict=True)]
         self.beta = [np.zeros_like(below) for below in self.below]
-        self.v = [np.zeros_like(below) for below in self.below]
-        self.g = list(self.v)
-        self._best_value = np.full(len(objective), -np.inf)
-        self._best = [np.full_like(below, np.nan) for below in self.below]  # NaN stands for the rule
+        self.intercept = [np.where(o, z.lower, 0.0) for o, z in zip(self.open, z, strict=True)]
+        # The chord's intercept is what an unstable neuron with v < 0 costs.
+        self.cost = [low * above for low, above in zip(self.intercept, self.above, strict=True)]
+        self.split = [bool(side.any()) for side in self.side]
+        self.v = list(self.beta)
+        self.best = np.full(len(objective), -np.inf)
+        self.first: Array | None = None
+        self.g = [np.full_like(below, np.nan) for below in self.below]  # the best; NaN stands for the rule
+        self._here = np.arange(len(objective))
+        self._found = [g.copy() for g in self.g]
+
+    def leave(self, done: NDArray[np.bool_]) -> None:
+        """Take the best multipliers of some regions as they are, and go on with the others."""
+        self._store()
+        kept = ~done
+        for values in (
+            self.open,
+            self.side,
+            self.below,
+            self.above,
+            self.beta,
+            self.intercept,
+            self.cost,
+            self.v,
+            self.g,
+        ):
+            values[:] = [a[kept] for a in values]
+        self.region, self.objective, self.threshold = self.region.take(kept), self.objective[kept], self.threshold[kept]
+        self.best, self._here = self.best[kept], self._here[kept]
+        self.first = None if self.first is None else self.first[kept]
+
+    def result(self) -> list[Array]:
+        """Return the best multipliers of unstable and split neurons of all regions; NaN elsewhere."""
+        self._store()
+        return self._found
+
+    def _store(self) -> None:
+        for g, is_open, side, found in zip(self.g, self.open, self.side, self._found, strict=True):
+            found[self._here] = np.where((is_open | (side != 0)) & np.isfinite(g), g, np.nan)
 
     def backward(self) -> Array:
         """Walk backwards; keep the multipliers where their bound is the best so far; return v^0."""
-        v, total, k = self.objective, np.zeros(len(self.objective)), len(self.z)
+        v, total, k = self.objective, np.zeros(len(self.objective)), len(self.open)
+        found = []
         for layer in reversed(self.layers):
             if isinstance(layer, Affine):
                 total = total + v @ layer.bias
                 v = times(v, layer.weight.T)
-            else:
-                k -= 1
-                negative = np.minimum(v, 0.0)
-                self.v[k] = v
-                # The chord's intercept is what an unstable neuron with v < 0 costs.
-                total = total - np.where(self.open[k], self.above[k] * self.z[k].lower * negative, 0.0).sum(axis=1)
-                v = self.above[k] * negative + self.below[k] * (v - negative) + self.side[k] * self.beta[k]
-                self.g[k] = v
+                continue
+            k -= 1
+            self.v[k] = v
+            negative = np.minimum(v, 0.0)
+            total = total - np.einsum("bn,bn->b", self.cost[k], negative)
+            v = self.above[k] * negative + self.below[k] * (v - negative)
+            if self.split[k]:
+                v += self.side[k] * self.beta[k]
+            found.append(v)
         value = total + np.where(v > 0, v * self.region.lower, v * self.region.upper).sum(axis=1)
-        better = value > self._best_value
-        self._best_value = np.where(better, value, self._best_value)
-        self._best = [np.where(better[:, None], g, old) for g, old in zip(self.g, self._best, strict=True)]
+        self.first = value if self.first is None else self.first
+        better = value > self.best
+        self.best = np.where(better, value, self.best)
+        for g, old in zip(reversed(found), self.g, strict=True):
+            old[better] = g[better]
         return v
 
-    def improve(self, rate: float) -> None:
-        """Take one step: backwards for the bound, forwards for its derivatives."""
-        v = self.backward()
+    def forward(self, v: Array, rate: float) -> None:
+        """Walk forwards for the derivatives of the bound, and take a step."""
         a, k = np.where(v > 0, self.region.lower, self.region.upper), 0
         for layer in self.layers:
             if isinstance(layer, Affine):
                 a = times(a, layer.weight) + layer.bias
                 continue
-            positive, fixed = np.maximum(self.v[k], 0.0), self.side[k]
-            by_slope = np.where(self.open[k], a * positive, 0.0)
-            by_split = fixed * a
-            slope = np.where(self.v[k] >= 0, self.below[k], self.above[k])
-            after = slope * (a - np.where(self.open[k] & (self.v[k] < 0), self.z[k].lower, 0.0))
-            self.below[k] = np.where(
-                self.open[k], np.clip(self.below[k] + rate * _normalised(by_slope), 0.0, 1.0), self.below[k]
-            )
-            size = np.abs(self.v[k]).max(axis=1, keepdims=True)
-            self.beta[k] = np.maximum(self.beta[k] + rate * size * _normalised(by_split), 0.0)
-            a, k = after, k + 1
-
-    def best(self) -> Stored:
-        """Return the best multipliers, as a proof stores them."""
-        free = (opened | (side != 0) for opened, side in zip(self.open, self.side, strict=True))
-        return Stored(
-            tuple(np.where(m & np.isfinite(g), g, np.nan)[:, None, :] for m, g in zip(free, self._best, strict=True))
-        )
+            v, below = self.v[k], self.below[k]
+            if self.split[k]:
+                size = rate * np.abs(v).max(axis=1, keepdims=True)
+                self.beta[k] = np.maximum(self.beta[k] + size * _normalised(self.side[k] * a), 0.0)
+            by_slope = np.where(self.open[k], a * np.maximum(v, 0.0), 0.0)
+            down = v < 0
+            a = np.where(down, self.above[k], below) * (a - np.where(down, self.intercept[k], 0.0))
+            moved = np.minimum(np.maximum(below + rate * _normalised(by_slope), 0.0), 1.0)
+            self.below[k] = np.where(self.open[k], moved, below)
+            k += 1
 
 
 def _normalised(gradient: Array) -> Array:
     """Scale each region's gradient by the mean size of its nonzero entries; no entry moves by more than 3 units."""
-    count = np.maximum((gradient != 0).sum(axis=1, keepdims=True), 1)
-    mean = np.abs(gradient).sum(axis=1, keepdims=True) / count
-    return np.clip(np.nan_to_num(gradient / np.where(mean > 0, mean, 1.0)), -3.0, 3.0)
+    size = np.abs(gradient)
+    mean = size.sum(axis=1, keepdims=True) / np.maximum(np.count_nonzero(size, axis=1)[:, None], 1)
+    scaled = gradient / np.where(mean > 0, mean, 1.0)
+    return np.minimum(np.maximum(scaled, -3.0), 3.0)

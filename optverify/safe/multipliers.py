@@ -342,12 +342,11 @@ def _least(v: Array, g: Array, z: Interval, mask: NDArray[np.bool_]) -> Array:
 
 
 def _along_slopes(v: Array, z: Interval, mask: NDArray[np.bool_], below: Array, above: Array) -> tuple[Array, Array]:
-    """Return g = slope * v and the sum over the coordinates of h(v, g; l, u), which is never positive.
+    """Return g = slope * v and a lower bound on the sum over the coordinates of h(v, g; l, u), which is never positive.
 
     With slopes in [0, 1], 0 <= g <= v where v >= 0, so all three candidates of the minimum are >= 0 and one is
-    0: h = 0. Where v < 0, v <= g <= 0 and h = min(-g l, (v - g) u): for l >= 0 the slope is 1, the second is
-    0 and the first not negative; for u <= 0 the slope is 0 and it is the other way round. Rounding does not
-    change these signs, and each candidate has at most two roundings.
+    0: h = 0. Where v < 0, g = s v for an s within 2^-51 of `above` (four roundings), and an unstable neuron costs
+    h = v max(-s l, (1 - s) u) >= v * cost. Stable neurons have slopes of exactly 0 or 1, so g = v or 0 and h = 0.
     """
     # Coordinates that are passed through get slopes of 1: g = v and h = 0. What the case distinction needs of
     # the slopes is made so here, whoever chose them.
@@ -355,16 +354,13 @@ def _along_slopes(v: Array, z: Interval, mask: NDArray[np.bool_], below: Array, 
     below, above = (
         np.where(active, 1.0, np.where(inactive, 0.0, np.clip(slope, 0.0, 1.0))) for slope in (below, above)
     )
+    cost = np.maximum(-above * z.lower, (1.0 - above) * z.upper)
+    cost = np.where(active | inactive, 0.0, cost + 2.0**-48 * (cost + z.magnitude()) + TINY)
     negative = np.minimum(v, 0.0)
-    g = negative * above[:, None, :]
-    h = np.where(mask, -z.lower, 0.0)[:, None, :] * g
-    rest = negative - g
-    rest *= np.where(mask, z.upper, 0.0)[:, None, :]
-    np.minimum(h, rest, out=h)
-    np.subtract(v, negative, out=rest)  # the positive part, exactly
-    rest *= below[:, None, :]
-    g += rest
-    return g, h.sum(-1)
+    least = np.matmul(negative, cost[..., None])[..., 0]
+    g = v * below[:, None, :]
+    g += negative * (above - below)[:, None, :]
+    return g, least
 
 
 def mean_bound(value: Array, mu: Array) -> Array:

@@ -118,9 +118,8 @@ def projected_gradient(
             if best.value <= stop_at or not np.isfinite(values).any():
                 return
             nearest = np.nan_to_num(values, nan=np.inf).argmin(axis=-1)
-            groups = [goal.groups[g] for g in nearest]
             v = np.zeros_like(t)
-            v[rows, [group[int(np.argmax(t[i, list(group)]))] for i, group in enumerate(groups)]] = 1.0
+            v[rows, np.where(goal.members[nearest], t, -np.inf).argmax(axis=-1)] = 1.0
             direction = np.sign(gradients(goal.network, passed, v))
             x = np.clip(x - 0.6 * 0.9**step * half * direction, region.lower, region.upper)
 

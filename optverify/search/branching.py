@@ -67,7 +67,7 @@ class Hybrid:
     """
 
     few_inputs: int = 12
-    few_neurons: int = 12
+    few_neurons: int = 4
     smear_share: float = 1e-3
 
     def wants_program(self, unstable: int) -> bool:

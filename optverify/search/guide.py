@@ -18,6 +18,9 @@ from optverify.solvers.solution import Solver, Status
 MAX_UNSTABLE = 60
 """Beyond this many binary variables the program rarely ends in the time that it is given."""
 
+AFTER = 500
+"""Nodes of a tree before the guide is asked: most trees end sooner, at a fraction of its cost."""
+
 SHARE = 0.1
 """Of the time that is left, at most this much..."""
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optverify.bounds.relaxed import Relaxed, advice, frame_of, relaxed
-from optverify.formulations.encoder import Largest, Objective, Weighted, read_multipliers
-from optverify.interval import Array, Interval
-from optverify.network import Relu
+from optverify import solvers
+from optverify.bounds.relaxed import Relaxed, frame_of, relaxed
+from optverify.formulations.encoder import Largest, Objective, Weighted
+from optverify.formulations.reduced import Reduced, reduced
+from optverify.interval import Array
 from optverify.preactivation import Bounds
 from optverify.proof import NeuronSplit
 from optverify.query import Goal
 from optverify.safe.multipliers import Frame, Stored, mean_bound
 from optverify.solvers.solution import Solver
+
+LARGEST_WEIGHT = 2.0**20
+"""Weights of rows are stored as whole numbers up to this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,7 @@ class LeafBound:
     Parameters
     ----------
     lower : float
-        Rigorous bound on max over the group's rows.
+        Rigorous bound on max over the group's rows, by the multipliers as a proof stores them.
     claim : float
         The solver's figure; NaN if it has none.
     point : (n_inputs,) float64 or None
@@ -33,8 +37,8 @@ class LeafBound:
         The unstable neuron that the solver's point violates most.
     weights : tuple of int
         Of the group's rows, behind the bound.
-    g : tuple of arrays, one per Relu
-        Multipliers behind the bound.
+    g : tuple of (n_k,) float64, one per Relu
+        Multipliers behind the bound; NaN stands for the CROWN rule.
     """
 
     lower: float
@@ -54,82 +58,51 @@ def objective_of(goal: Goal, group: int) -> Objective:
 
 
 def program_bound(
-    goal: Goal,
-    region: Interval,
-    bounds: Bounds,
-    group: int,
-    solver: str | Solver,
-    time_limit: float,
-    storable: bool = False,
+    frame: Frame, bounds: Bounds, rows: tuple[int, ...], solver: str | Solver, time_limit: float
 ) -> LeafBound:
-    """Bound one group of a node by the triangle program.
+    """Bound the largest of some outputs over one box by the reduced triangle program.
 
     Parameters
     ----------
-    goal : Goal
-    region : Interval, ends of shape (n_inputs,)
+    frame : Frame
+        Of that box, with `bounds`.
     bounds : Bounds, ends of shape (n_k,)
-    group : int
+    rows : tuple of int
     solver : str or Solver
     time_limit : float, seconds
-    storable : bool
-        Bound with multipliers rounded as a proof stores them.
     """
-    frame = frame_of(goal.network, region, bounds)
+    relaxation = reduced(frame.network, frame.region.take(0), bounds, rows)
     limit = max(time_limit, 0.01) if np.isfinite(time_limit) else None
-    answer = relaxed(frame, bounds, objective_of(goal, group), solver, time_limit=limit)
-    lower, weights = answer.lower, (1,) * len(goal.groups[group])
-    g: tuple[Array, ...] = ()
-    if storable:
-        lower, weights, g = _rounded(goal, frame, bounds, group, answer)
-    split = worst_neuron(goal, bounds, answer)
-    return LeafBound(lower, answer.solution.objective, answer.point, split, weights, g)
+    solution = solvers.get(solver).solve(relaxation.program, time_limit=limit)
+    lower, weights, g = _best(frame, relaxation, solution.dual, solution.ray)
+    primal = solution.primal
+    if primal is None or primal.shape != (relaxation.program.n_variables,):
+        return LeafBound(lower, solution.objective, None, None, weights, g)
+    point = np.clip(np.nan_to_num(primal[: frame.network.n_inputs]), frame.region.lower[0], frame.region.upper[0])
+    return LeafBound(lower, solution.objective, point, relaxation.worst_neuron(primal), weights, g)
 
 
-def _rounded(
-    goal: Goal, frame: Frame, bounds: Bounds, group: int, answer: Relaxed
+def _best(
+    frame: Frame, relaxation: Reduced, dual: Array | None, ray: Array | None
 ) -> tuple[float, tuple[int, ...], tuple[Array, ...]]:
-    """Bound a group with rounded multipliers: whole weights up to 2**40, numbers for unstable and split neurons."""
-    members = goal.groups[group]
-    best: tuple[float, tuple[int, ...], tuple[Array, ...]] = (-np.inf, (1,) * len(members), ())
-    for vector in (answer.solution.dual, answer.solution.ray):
-        found = read_multipliers(goal.network, answer.program, vector)
+    """Evaluate the multipliers, with whole-number weights; return the better bound and what is behind it."""
+    rows = relaxation.rows
+    best: tuple[float, tuple[int, ...], tuple[Array, ...]] = (-np.inf, (1,) * len(rows), ())
+    for found in (relaxation.multipliers(dual), relaxation.multipliers(ray, ray=True)):
         if found is None:
             continue
+        mu, g = found
         with np.errstate(all="ignore"):
-            scale = 2.0**40 / found.mu.max() if found.mu.max() > 0 else 1.0
-            weights = np.rint(np.clip(np.nan_to_num(found.mu * scale), 0.0, 2.0**40)).astype(np.int64)
-            stored = []
-            masks = [layer.mask for layer in goal.network.layers if isinstance(layer, Relu)]
-            for given, z, mask in zip(advice(goal.network, found.g).g, bounds.layers, masks, strict=True):
-                fixed = mask & (((z.lower < 0) & (z.upper > 0)) | (z.lower == 0) | (z.upper == 0))
-                values = np.full(z.lower.shape, np.nan) if given is None else given * scale
-                stored.append(np.where(fixed & np.isfinite(values), values, np.nan).astype(np.float64))
-        objective = np.zeros((1, goal.network.n_outputs))
-        objective[0, list(members)] = weights
-        value = frame.lower(objective, Stored(tuple(stored))).value[:, 0]
+            scale = LARGEST_WEIGHT / mu.max() if len(rows) > 1 and mu.max() > 0 else 1.0
+            weights = np.rint(np.clip(np.nan_to_num(mu * scale), 0.0, LARGEST_WEIGHT)).astype(np.int64)
+            scaled = tuple(np.where(np.isfinite(values * scale), values * scale, np.nan) for values in g)
+        objective = np.zeros((1, frame.network.n_outputs))
+        objective[0, list(rows)] = weights
+        value = frame.lower(objective, Stored(scaled)).value[:, 0]
         lower = float(mean_bound(value, weights[None].astype(np.float64))[0])
         if lower > best[0]:
-            best = (lower, tuple(weights.tolist()), tuple(stored))
+            best = (lower, tuple(weights.tolist()), scaled)
     return best
-
-
-def worst_neuron(goal: Goal, bounds: Bounds, answer: Relaxed) -> NeuronSplit | None:
-    """Return the unstable neuron where the solver's a - relu(z) is largest, None if all agree."""
-    primal = answer.solution.primal
-    if primal is None or primal.size != answer.program.n_variables:
-        return None
-    best, found = 0.0, None
-    for k, unstable in enumerate(bounds.unstable(goal.network)):
-        neurons = np.flatnonzero(unstable)
-        if not neurons.size:
-            continue
-        variables = answer.program.variables
-        z, a = primal[variables[f"z[{k}]"].indices][neurons], primal[variables[f"a[{k}]"].indices]
-        excess = np.nan_to_num(a - np.maximum(z, 0.0))
-        if excess.max() > best:
-            best, found = float(excess.max()), NeuronSplit(k, int(neurons[excess.argmax()]))
-    return found
 
 
 def root_program(

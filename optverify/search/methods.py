@@ -13,8 +13,10 @@ from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
 from optverify.query import Goal
 from optverify.search import attack
+from optverify.search.expand import Method
 from optverify.search.leaf import root_program
 from optverify.search.tree import Progress, Search, Stop, Target
+from optverify.search.workers import Crew
 from optverify.solvers.solution import Solver, Status
 
 
@@ -60,6 +62,8 @@ class Task:
     solver : str or Solver or None
     time_limit : float or None, seconds
     report : callable or None
+    workers : int
+        Processes.
     """
 
     goal: Goal
@@ -68,6 +72,7 @@ class Task:
     solver: str | Solver | None
     time_limit: float | None
     report: Callable[[Progress], None] | None
+    workers: int = 1
 
     @property
     def region(self) -> Interval:
@@ -137,8 +142,10 @@ def _program(task: Task, formulation: str) -> Bounded:
 
 def exact(task: Task) -> Bounded:
     """Bound by branch and bound until the gap is closed."""
-    search = Search(task.goal, task.target, best_first=True, report=task.report, solver=task.solver, best=task.best)
-    outcome = search.run(inf if task.time_limit is None else task.time_limit)
+    method = Method(solver=task.solver, stop_at=-inf)
+    with Crew([task.goal], task.workers) as crew:
+        search = Search(task.goal, task.target, crew, method, best_first=True, report=task.report, best=task.best)
+        outcome = search.run(inf if task.time_limit is None else task.time_limit)
     lower = max(outcome.progress.lower, _backward(task)[1])
     done = outcome.stop is Stop.CLOSED
     reason = "gap closed" if done else outcome.stop.value
@@ -146,10 +153,10 @@ def exact(task: Task) -> Bounded:
     return Bounded(lower, None, done, reason, outcome.progress.nodes, outcome.programs)
 
 
-Method = Callable[[Task], Bounded]
+BoundMethod = Callable[[Task], Bounded]
 """A method of :func:`optverify.bound`: one function and one line in :data:`METHODS`."""
 
-METHODS: Mapping[str, Method] = {
+METHODS: Mapping[str, BoundMethod] = {
     "interval": interval,
     "crown": backward,
     "triangle": triangle,

@@ -84,7 +84,7 @@ def test_tiny_duals_make_no_negative_weights() -> None:
         return Solution(Status.OPTIMAL, "tiny", objective=0.5, dual=np.full(program.n_rows, 1e-320))
 
     (goal,) = query.goals(network)
-    bounds = crown(goal.network, goal.region.outward.take(None))[0].take(0)
-    leaf = program_bound(goal, goal.region.outward, bounds, 0, Scripted(tiny), np.inf, storable=True)
+    bounds, frame = crown(goal.network, goal.region.outward.take(None))
+    leaf = program_bound(frame, bounds.take(0), goal.groups[0], Scripted(tiny), np.inf)
     assert min(leaf.weights) >= 0
     assert leaf.lower <= 0

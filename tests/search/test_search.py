@@ -19,7 +19,8 @@ from optverify.proof import InputSplit, NeuronSplit, Split
 from optverify.safe.multipliers import LinearBounds
 from optverify.search.attack import Best, evaluate, forward, gradients, projected_gradient
 from optverify.search.branching import Hybrid, Nodes
-from optverify.search.tree import Node, divide, mixing_weights
+from optverify.search.mixing import mixing_weights
+from optverify.search.node import Node, divide
 from optverify.solvers.scripted import Scripted
 from optverify.solvers.solution import Solution, Status
 from tests import oracle

@@ -1,0 +1,323 @@
+"""One step of the search: bound a batch of nodes, close what can be closed, look for points, split the rest.
+
+A pure function of its arguments, so that it runs as well in another process, and again if that one dies.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optverify.bounds.ascent import ascend
+from optverify.bounds.crown import crown, output_bounds
+from optverify.interval import Array, Interval
+from optverify.proof import Close, InputSplit, Split
+from optverify.query import Goal
+from optverify.safe.multipliers import mean_bound
+from optverify.search import attack
+from optverify.search.active import Active
+from optverify.search.branching import Branching, Hybrid, Nodes
+from optverify.search.leaf import LeafBound, program_bound
+from optverify.search.mixing import mixing_weights, weighted_bound
+from optverify.search.node import Node, boxes, divide, known_bounds
+from optverify.solvers.solution import Solver
+
+DESCENTS = 8
+"""Points of each batch from which a short descent starts, and as many random ones."""
+
+SOLVED = 1e-7
+"""A program without unstable neurons is the node itself; a claim this near the threshold will not improve."""
+
+MIN_GAIN = 0.05
+"""Ascent is left out where it brought less than this share of what was missing at the parent..."""
+
+AGAIN = 4
+"""... but tried again at every so many levels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """How nodes are worked on.
+
+    Parameters
+    ----------
+    strategy : Branching
+    solver : str or Solver or None
+        For linear programs; None uses none.
+    ascent : bool
+        Improve the multipliers of nodes that stay open by a few steps of ascent.
+    seed : int
+        For random points.
+    stop_at : float
+        Value at which a descent has found what it was sent for; -inf where the least value is sought.
+    """
+
+    strategy: Branching = field(default_factory=Hybrid)
+    solver: str | Solver | None = "highs"
+    ascent: bool = True
+    seed: int = 0
+    stop_at: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Nodes to expand.
+
+    Parameters
+    ----------
+    number : int
+        Counts the batches of a search.
+    nodes : tuple of Node
+    threshold : float
+        A rigorous bound above this closes a group.
+    best : float
+        Value of the best point so far.
+    """
+
+    number: int
+    nodes: tuple[Node, ...]
+    threshold: float
+    best: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fate:
+    """What became of a node.
+
+    Parameters
+    ----------
+    closes : tuple of Close
+        Why groups are closed.
+    empty : bool
+        It holds no point.
+    lower : float
+        Least of the bounds that closed something; of a stuck node, its bound.
+    split : InputSplit or NeuronSplit or None
+    children : tuple of Node
+        None: all is closed, or the node is stuck. One: the node itself, still open. Two: its halves.
+    stuck : bool
+        Nothing is left to split, and it is not closed.
+    """
+
+    closes: tuple[Close, ...]
+    empty: bool
+    lower: float
+    split: Split | None = None
+    children: tuple[Node, ...] = ()
+    stuck: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """What became of a batch.
+
+    Parameters
+    ----------
+    fates : tuple of Fate, one per node
+    best : Best
+        The most promising point of the batch, if it is better than the one before.
+    programs : int
+        Linear programs solved.
+    """
+
+    fates: tuple[Fate, ...]
+    best: attack.Best
+    programs: int
+
+
+def expand(goal: Goal, method: Method, batch: Batch, deadline: float) -> Expanded:
+    """Expand a batch of nodes.
+
+    Parameters
+    ----------
+    goal : Goal
+    method : Method
+    batch : Batch
+    deadline : float, seconds of ``time.monotonic``
+        Nodes that are not done by then stay open.
+    """
+    return _Expansion(goal, method, batch, deadline).run()
+
+
+class _Expansion:
+    """A batch on its way: `value` is the bound of each group, `closes` what is behind those that are closed."""
+
+    def __init__(self, goal: Goal, method: Method, batch: Batch, deadline: float) -> None:
+        self.goal, self.method, self.batch, self.deadline = goal, method, batch, deadline
+        known = known_bounds(batch.nodes)
+        self.active = Active.of(goal.network, known)
+        self.bounds, self.frame = crown(self.active.network, boxes(batch.nodes), self.active.narrow(known))
+        self.rows = output_bounds(self.frame)
+        self.empty = np.broadcast_to(self.bounds.empty, len(batch.nodes))
+        count = len(batch.nodes)
+        self.value = np.full((count, len(goal.groups)), np.inf)
+        self.wanted = np.zeros(self.rows.value.shape)
+        self.closes: list[list[Close]] = [[] for _ in batch.nodes]
+        self.gain = np.array([node.gain for node in batch.nodes])
+        self.best = attack.Best(batch.best)
+        self.programs = 0
+
+    def run(self) -> Expanded:
+        """Do the whole step."""
+        nodes = self.batch.nodes
+        is_open = np.zeros(self.value.shape, bool)
+        for b, node in enumerate(nodes):
+            is_open[b, list(node.groups)] = not self.empty[b]
+        for group in range(len(self.goal.groups)):
+            self._bound(group, np.flatnonzero(is_open[:, group]))
+        fates: dict[int, Fate] = {}
+        kept: list[tuple[int, Node]] = []
+        for b, node in enumerate(nodes):
+            left = tuple(g for g in node.groups if not self._closed(self.value[b, g]))
+            if left:
+                value = max(node.value, min(float(self.value[b, g]) for g in left))
+                kept.append((b, replace(node, layers=self._layers(b), groups=left, value=value, gain=self.gain[b])))
+            else:
+                fates[b] = self._fate(b)
+        if kept:
+            fates |= self._go_on(kept)
+        return Expanded(tuple(fates[b] for b in range(len(nodes))), self.best, self.programs)
+
+    def _closed(self, value: float) -> bool:
+        """Tell whether a rigorous bound closes a group; +inf says that no point is left, whatever the threshold."""
+        return value > self.batch.threshold or value == np.inf
+
+    def _fate(
+        self, b: int, split: Split | None = None, children: tuple[Node, ...] = (), *, stuck: bool = False
+    ) -> Fate:
+        node = self.batch.nodes[b]
+        least = min((float(self.value[b, close.group]) for close in self.closes[b]), default=np.inf)
+        least = max(least, node.value)  # a closed group keeps what was proved of it further up
+        if stuck:
+            least = min(least, *(max(node.value, float(self.value[b, g])) for g in node.groups))
+        return Fate(tuple(self.closes[b]), bool(self.empty[b]), least, split, children, stuck)
+
+    def _layers(self, b: int) -> tuple[Interval, ...]:
+        return self.active.widen([z.take(b) for z in self.bounds.layers], self.batch.nodes[b].layers)
+
+    # --- bounds ----------------------------------------------------------------------------------------------
+
+    def _bound(self, group: int, here: NDArray[np.intp]) -> None:
+        """Bound max over the rows of a group from below on the nodes `here`: row by row, mixed, and by ascent."""
+        members = np.array(self.goal.groups[group])
+        rows = self.rows.value[np.ix_(here, members)]
+        value, mu = rows.max(axis=1), np.zeros(rows.shape, np.int64)
+        mu[np.arange(here.size), rows.argmax(axis=1)] = 1
+        hard = np.flatnonzero(~(value > self.batch.threshold))
+        if members.size > 1 and hard.size:
+            part = self.rows.take(np.ix_(here[hard], members))
+            mixed = mixing_weights(part, self.frame.region.take(here[hard]))
+            mean = weighted_bound(self.frame.take(here[hard]), tuple(members), mixed)
+            better = mean > value[hard]
+            value[hard[better]], mu[hard[better]] = mean[better], mixed[better]
+            hard = hard[~(value[hard] > self.batch.threshold)]
+        g: dict[int, tuple[Array, ...]] = {}
+        if self.method.ascent:
+            hard = hard[[self._worth_ascent(b) for b in here[hard]]]
+        if self.method.ascent and hard.size:
+            after, advice = self._ascend(members, here[hard], mu[hard])
+            missing = self.batch.threshold - value[hard]
+            with np.errstate(all="ignore"):
+                gain = np.nan_to_num((after - value[hard]) / missing, nan=1.0)
+            self.gain[here[hard]] = np.clip(gain, 0.0, 1.0)
+            better = after > value[hard]
+            value[hard[better]] = after[better]
+            g = {int(i): advice[k] for k, i in enumerate(hard) if better[k]}
+        self.value[here, group] = value
+        for i in np.flatnonzero(value > self.batch.threshold):
+            self.closes[here[i]].append(Close(group, tuple(mu[i].tolist()), self._everywhere(g.get(int(i)))))
+        self.wanted[np.ix_(here[~(value > self.batch.threshold)], members)] += 1.0
+
+    def _worth_ascent(self, b: int) -> bool:
+        node = self.batch.nodes[b]
+        return node.gain >= MIN_GAIN or node.depth % AGAIN == 0
+
+    def _ascend(
+        self, members: NDArray[np.intp], here: NDArray[np.intp], mu: NDArray[np.int64]
+    ) -> tuple[Array, list[tuple[Array, ...]]]:
+        frame = self.frame.take(here)
+        objective = np.zeros((here.size, frame.network.n_outputs))
+        objective[:, members] = mu
+        found = ascend(frame, objective, self.batch.threshold * mu.sum(axis=1))
+        value = mean_bound(frame.lower(objective[:, None, :], found).value[:, 0], mu.astype(np.float64))
+        return value, [tuple(a[k, 0] for a in found.g) for k in range(here.size)]
+
+    def _everywhere(self, g: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
+        """Return multipliers for all neurons of the network."""
+        if g is None:
+            return None
+        return self.active.multipliers(g, [self.goal.network.sizes[k] for k in self.goal.network.relus])
+
+    # --- points, programs, splits ------------------------------------------------------------------------------
+
+    def _go_on(self, kept: list[tuple[int, Node]]) -> dict[int, Fate]:
+        """Try points, give hard nodes to the linear program and split what stays open."""
+        some = [b for b, _ in kept]
+        nodes = Nodes(self.frame.take(some), self.bounds.take(some), self.rows.take(some), self.wanted[some])
+        self._try_points(nodes)
+        unstable = nodes.bounds.unstable(self.active.network)
+        count = sum((u.sum(axis=-1) for u in unstable), np.zeros(len(some), int))
+        fates: dict[int, Fate] = {}
+        for k, (split, (b, node)) in enumerate(zip(self.method.strategy.choose(nodes), kept, strict=True)):
+            if time.monotonic() > self.deadline or self._found():
+                fates[b] = self._fate(b, children=(node,))  # it stays open
+            elif self.method.solver is not None and self.method.strategy.wants_program(int(count[k])):
+                fates[b] = self._by_program(b, node, split, int(count[k]))
+            else:
+                fates[b] = self._cut(b, node, split)
+        return fates
+
+    def _found(self) -> bool:
+        """Tell whether the batch found a point worth stopping for; one from before was not good enough."""
+        return self.best.point is not None and self.best.value <= self.method.stop_at
+
+    def _cut(self, b: int, node: Node, split: Split | None) -> Fate:
+        """Split a node, or give it up if there is nothing to split."""
+        if split is None:
+            return self._fate(b, stuck=True)
+        split = split if isinstance(split, InputSplit) else self.active.split(split)
+        return self._fate(b, split, divide(node, split))
+
+    def _try_points(self, nodes: Nodes) -> None:
+        """Try the middle of each open node and the corner where its worst row's bound is least; descend a little."""
+        low, high = nodes.frame.region.lower, nodes.frame.region.upper
+        worst = np.where(nodes.wanted > 0, nodes.rows.value, np.inf).argmin(axis=1)
+        slope = nodes.rows.coefficients[np.arange(len(worst)), worst]
+        points = np.vstack([0.5 * low + 0.5 * high, np.where(slope > 0, low, high)])
+        values = attack.evaluate(self.goal, points, self.best).min(axis=1)
+        nearest = points[np.argsort(values)[:DESCENTS]]
+        region = self.goal.region.outward
+        # Fresh points too: the nearest ones may all lie in the basin of one local minimum.
+        rng = np.random.default_rng([self.method.seed, self.batch.number])
+        starts = np.vstack([nearest, attack.random_points(region, DESCENTS, rng)])
+        attack.projected_gradient(self.goal, region, starts, self.best, steps=20, stop_at=self.method.stop_at)
+
+    def _by_program(self, b: int, node: Node, split: Split | None, unstable: int) -> Fate:
+        """Close groups of a node by the linear program; split on the neuron that its point violates most."""
+        assert self.method.solver is not None
+        frame, bounds, claim, left = self.frame.take([b]), self.bounds.take(b), np.inf, []
+        for group in node.groups:
+            seconds = self.deadline - time.monotonic()
+            found = program_bound(frame, bounds, self.goal.groups[group], self.method.solver, seconds)
+            self.programs += 1
+            if found.lower > self.value[b, group]:
+                self.value[b, group] = found.lower
+            if self._closed(found.lower):
+                self.closes[b].append(Close(group, found.weights, self._everywhere(found.g)))
+                continue
+            left.append(group)
+            split, claim = found.split or split, min(claim, found.claim)
+            self._offer(found)
+        if not left:
+            return self._fate(b)
+        if not unstable and np.isfinite(claim) and abs(claim - self.batch.threshold) <= SOLVED * (1.0 + abs(claim)):
+            split = None  # the program is exact, and its optimum is the threshold
+        value = max(node.value, min(float(self.value[b, g]) for g in left))
+        return self._cut(b, replace(node, groups=tuple(left), value=value), split)
+
+    def _offer(self, found: LeafBound) -> None:
+        if found.point is not None:
+            attack.from_point(self.goal, found.point, self.best, self.method.stop_at)

@@ -1,0 +1,139 @@
+"""Where batches are worked on: in this process, or in others that are started when the search turns out to be long."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pickle import PicklingError
+from types import TracebackType
+
+from threadpoolctl import threadpool_limits
+
+from optverify.query import Goal
+from optverify.search.expand import Batch, Expanded, Method, expand
+
+PATIENCE = 2.0
+"""Seconds of search before other processes are started: each costs the CPU time of a start."""
+
+MAX_FAILURES = 3
+"""Times that a worker may die before this process does the work itself."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A batch that was handed out."""
+
+    goal: int
+    method: Method
+    batch: Batch
+    deadline: float
+    future: Future[Expanded] | None = None
+
+
+class Crew:
+    """Works on batches; a context manager that leaves no process behind.
+
+    A batch whose worker dies is done again, by a new worker, and in this process after a few such deaths. Workers
+    end when this process does, however that ends, and leave Ctrl-C to it.
+
+    Parameters
+    ----------
+    goals : sequence of Goal
+        That batches are about.
+    workers : int
+        1 works in this process only.
+    """
+
+    def __init__(self, goals: Sequence[Goal], workers: int = 1) -> None:
+        self.goals, self.workers = tuple(goals), workers
+        self._started = time.monotonic()
+        self._pool: ProcessPoolExecutor | None = None
+        self._leash: Connection | None = None
+        self._failures = 0
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, goal: Goal, method: Method, batch: Batch, deadline: float) -> Job:
+        """Hand out a batch."""
+        job = Job(self.goals.index(goal), method, batch, deadline)
+        if self.workers > 1 and time.monotonic() - self._started > PATIENCE:
+            self._submit(job)
+        return job
+
+    def receive(self, job: Job) -> Expanded | None:
+        """Wait for a batch; None if it is not done by its deadline."""
+        while job.future is not None:
+            pool = self._pool
+            try:
+                left = job.deadline - time.monotonic()
+                return job.future.result(None if left == float("inf") else max(left, 0.0))
+            except TimeoutError:
+                return None
+            except (PicklingError, AttributeError, TypeError):  # a strategy or solver that cannot travel
+                self.workers, job.future = 1, None
+            except (BrokenProcessPool, OSError):
+                job.future = None
+                if pool is self._pool:
+                    self.close()
+                    self._failures += 1
+                if self._failures < MAX_FAILURES:
+                    self._submit(job)
+                else:
+                    self.workers = 1
+        return expand(self.goals[job.goal], job.method, job.batch, job.deadline)
+
+    def close(self) -> None:
+        """End the workers."""
+        pool, leash, self._pool, self._leash = self._pool, self._leash, None, None
+        if leash is not None:
+            leash.close()  # they let go of everything at once
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, job: Job) -> None:
+        if self._pool is None:
+            context = get_context("spawn")
+            theirs, self._leash = context.Pipe(duplex=False)
+            self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.goals, theirs))
+        try:
+            job.future = self._pool.submit(_work, job.goal, job.method, job.batch, job.deadline - time.monotonic())
+        except BrokenProcessPool:
+            job.future = None  # then it is done here
+
+
+_goals: tuple[Goal, ...] = ()
+
+
+def _begin(goals: tuple[Goal, ...], leash: Connection) -> None:
+    """Make this process a worker."""
+    global _goals
+    _goals = goals
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(limits=1, user_api="blas")
+    threading.Thread(target=_follow, args=(leash,), daemon=True).start()
+
+
+def _follow(leash: Connection) -> None:
+    """End this process as soon as the other end of the leash is gone, for whatever reason."""
+    try:
+        leash.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _work(goal: int, method: Method, batch: Batch, seconds: float) -> Expanded:
+    return expand(_goals[goal], method, batch, time.monotonic() + seconds)
