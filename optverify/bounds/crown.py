@@ -18,7 +18,6 @@ def crown(
     network: Network,
     region: Interval,
     known: Bounds | None = None,
-    slopes: Slopes | None = None,
 ) -> tuple[Bounds, Frame]:
     """Bound every pre-activation by backward substitution, refined by interval arithmetic.
 
@@ -29,7 +28,6 @@ def crown(
     known : Bounds, (B, n_k) each, optional
         Proved bounds, or splits (l or u set to 0): intersected with the new ones. Neurons that they fix are
         not bounded again.
-    slopes : Slopes, optional
 
     Returns
     -------
@@ -42,7 +40,6 @@ def crown(
     Zhang et al., NeurIPS 2018, theorem 3.2; here every number goes through
     :class:`optverify.safe.multipliers.Frame` and is rigorous.
     """
-    choose = slopes or Slopes()
     frame = Frame(network, region)
     found: list[Interval] = []
     for position, layer in enumerate(network.layers):
@@ -51,30 +48,35 @@ def crown(
                 frame.refine(known.layers[len(found)])
             z = frame.inputs[-1]
             open_ = layer.mask & (z.lower < 0) & (z.upper > 0)
-            neurons = np.flatnonzero(open_.any(axis=0))
             # Below the second layer interval arithmetic is already exact.
-            if position >= 2 and neurons.size and not isinstance(network.layers[position - 1], Relu):
-                frame.refine(_both_sides(frame, neurons, layer.mask.size, choose))
+            if position >= 2 and open_.any() and not isinstance(network.layers[position - 1], Relu):
+                frame.refine(_both_sides(frame, open_))
             found.append(frame.inputs[-1])
         frame.step()
     return Bounds(tuple(found)), frame
 
 
-def _both_sides(frame: Frame, neurons: NDArray[np.intp], width: int, choose: Slopes) -> Interval:
-    """Bound the given coordinates from both sides; the others stay unbounded."""
-    batch = frame.inputs[0].shape[0]
-    lower, upper = np.full((batch, width), -np.inf), np.full((batch, width), np.inf)
+def _both_sides(frame: Frame, open_: NDArray[np.bool_]) -> Interval:
+    """Bound the coordinates of each box that are marked in `open_`, (B, n), from both sides.
+
+    A box's bounds do not depend on which others it comes with.
+    """
+    lower, upper = np.full(open_.shape, -np.inf), np.full(open_.shape, np.inf)
     widest = max(z.shape[-1] for z in frame.inputs)
-    part = max(1, MAX_ENTRIES // (2 * batch * widest))
-    for start in range(0, neurons.size, part):
-        index = neurons[start : start + part]
-        sign = np.repeat([1.0, -1.0], index.size)
-        value = frame.lower(Unit(np.concatenate([index, index]), sign), choose).value
-        lower[:, index], upper[:, index] = value[:, : index.size], -value[:, index.size :]
+    box, neuron = np.nonzero(open_)
+    part = max(1, MAX_ENTRIES // (2 * widest))
+    for start in range(0, box.size, part):
+        b, j = box[start : start + part], neuron[start : start + part]
+        sign, both = np.repeat([1.0, -1.0], j.size), np.concatenate([j, j])
+        if len(open_) == 1:
+            value = frame.lower(Unit(both, sign), Slopes()).value[0]
+        else:
+            value = frame.each(np.concatenate([b, b]), both, sign)
+        lower[b, j], upper[b, j] = value[: j.size], -value[j.size :]
     return Interval(lower, upper)
 
 
-def output_bounds(frame: Frame, objective: Array | None = None, slopes: Slopes | None = None) -> LinearBounds:
+def output_bounds(frame: Frame, objective: Array | None = None) -> LinearBounds:
     """Bound linear objectives of the network's outputs from below.
 
     Parameters
@@ -83,12 +85,10 @@ def output_bounds(frame: Frame, objective: Array | None = None, slopes: Slopes |
         From :func:`crown`.
     objective : (r, n_outputs) float64, optional
         The outputs themselves by default.
-    slopes : Slopes, optional
     """
-    choose = slopes or Slopes()
     if objective is not None:
-        return frame.lower(objective, choose)
+        return frame.lower(objective, Slopes())
     n = frame.network.n_outputs
     if isinstance(frame.network.layers[-1], Relu):
-        return frame.lower(np.eye(n), choose)
-    return frame.lower(Unit(np.arange(n), np.ones(n)), choose)
+        return frame.lower(np.eye(n), Slopes())
+    return frame.lower(Unit(np.arange(n), np.ones(n)), Slopes())

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,28 +77,13 @@ class Given:
 class Slopes:
     """The CROWN rule: g = slope * v, for which h has a closed form that costs half as much.
 
-    Where v < 0 the slope is that of the chord, u / (u - l). Where v >= 0 it is that of any line below the
-    ReLU through 0: 1 if u > -l, else 0 (the choice of least area), unless given.
-
-    Parameters
-    ----------
-    lower : sequence of (B, n_k) float64, optional
-        Slopes to use on unstable neurons where v >= 0; cut to [0, 1].
+    Where v < 0 the slope is that of the chord, u / (u - l). Where v >= 0 it is that of a line below the ReLU
+    through 0: 1 if u > -l, else 0 (the choice of least area).
     """
 
-    lower: Sequence[Array] | None = None
-
-    def of(self, relu: int, z: Interval) -> tuple[Array, Array]:
-        """Return the slopes (below, above) of one Relu layer, (B, n) each, all in [0, 1]."""
-        below, above = relu_slopes(z)
-        if self.lower is not None:
-            given = np.clip(np.nan_to_num(self.lower[relu]), 0.0, 1.0)
-            below = np.where((z.lower < 0) & (z.upper > 0), given, below)
-        return below, above
-
-    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
+    def __call__(self, relu: int, v: Array, z: Interval) -> Array:  # noqa: ARG002
         """Return g for one Relu layer; see :class:`Multipliers`."""
-        below, above = self.of(relu, z)
+        below, above = relu_slopes(z)
         return np.asarray(np.maximum(v, 0.0) * below[:, None, :] + np.minimum(v, 0.0) * above[:, None, :])
 
 
@@ -186,7 +171,8 @@ class Frame:
             raise ShapeError(f"the region has shape {region.shape}, expected (B, {network.n_inputs})")
         self.network = network
         self.inputs = [region]
-        self._reach: list[Array | None] = []
+        self._error: list[Array] = []  # of a product with the coefficients 1, by layer; () for a Relu
+        self._rule: dict[int, _Rule] = {}
         self._guard = TINY * (1.0 + _total(region.magnitude()))
 
     @classmethod
@@ -213,7 +199,8 @@ class Frame:
         """Return the frame of some of the boxes."""
         part = Frame(self.network, self.region.take(index))
         part.inputs = [z.take(index) for z in self.inputs]
-        part._reach = [None if reach is None else reach[index] for reach in self._reach]
+        part._error = [error[index] if error.size else error for error in self._error]
+        part._rule = {position: _Rule(*(a[index] for a in rule)) for position, rule in self._rule.items()}
         part._guard = self._guard[index]
         return part
 
@@ -222,11 +209,11 @@ class Frame:
         layer, entering = self.network.layers[self.depth], self.inputs[-1]
         if isinstance(layer, Affine):
             with np.errstate(over="ignore", invalid="ignore"):
-                reach = times(entering.magnitude(), layer.size) + np.abs(layer.bias)
-                self._reach.append(reach * INFLATE + TINY)
+                reach = (times(entering.magnitude(), layer.size) + np.abs(layer.bias)) * INFLATE + TINY
+                self._error.append((dot_error(layer.shape[0] + 1) + layer.slack) * reach)
             leaving = entering.affine(layer.weight, layer.bias, layer.slack)
         else:
-            self._reach.append(None)
+            self._error.append(np.zeros(0))
             leaving = entering.relu(layer.mask)
         with np.errstate(over="ignore", invalid="ignore"):
             self._guard = self._guard + TINY * _total(leaving.magnitude())
@@ -264,10 +251,7 @@ class Frame:
             while position >= 0:
                 layer = layers[position]
                 if isinstance(layer, Affine):
-                    reach = self._reach[position]
-                    assert reach is not None
-                    relative = dot_error(layer.shape[0] + 1) + layer.slack
-                    lost = lost + np.matmul(np.abs(v), (relative * reach)[..., None])[..., 0]
+                    lost = lost + np.matmul(np.abs(v), self._error[position][..., None])[..., 0]
                     constant = v @ layer.bias
                     v = times(v, layer.weight.T)
                     kept = kept & _all_finite(v)
@@ -275,16 +259,21 @@ class Frame:
                     terms += 1
                 else:
                     relu -= 1
-                    z = self.inputs[position]
                     if isinstance(choose, Slopes):
-                        g, least = _along_slopes(v, z, layer.mask, *choose.of(relu, z))
+                        rule = self._rule_at(position)
+                        negative = np.minimum(v, 0.0)
+                        least = np.matmul(negative, rule.cost[..., None])[..., 0]
                         total, size = total + least, size - least
+                        negative = negative * rule.turn[:, None, :]
+                        v = v * rule.below[:, None, :]
+                        v += negative
                     else:
+                        z = self.inputs[position]
                         g = np.where(layer.mask, choose(relu, v, z), v)
                         h = _least(v, g, z, layer.mask)
                         total, size = total + h.sum(-1), size + np.abs(h).sum(-1)
+                        v = g
                     terms += layer.mask.size + 4
-                    v = g
                 position -= 1
             region = self.inputs[0]
             ends = np.where(v > 0, v * region.lower[:, None, :], v * region.upper[:, None, :])
@@ -301,18 +290,77 @@ class Frame:
                 np.where(finite, constant, -np.inf),
             )
 
+    def each(self, box: NDArray[np.intp], coordinate: NDArray[np.intp], sign: Array) -> Array:
+        """Bound single coordinates of single boxes from below by the CROWN rule: few boxes have the same open neurons.
+
+        Parameters
+        ----------
+        box, coordinate : (p,) int
+        sign : (p,) float64, entries +1 or -1
+
+        Returns
+        -------
+        (p,) float64
+            Of sign * coordinate; as :meth:`lower` would have it, but for the order of its sums.
+        """
+        layers = self.network.layers[: self.depth]
+        with np.errstate(over="ignore", invalid="ignore"):
+            v, total, lost = self._rows(coordinate, sign)
+            lost = lost[box, np.arange(box.size)] if lost.size else np.zeros(box.size)
+            kept, size, terms = _all_finite(v), np.abs(total), 4
+            for position in range(self.depth - 2, -1, -1):
+                layer = layers[position]
+                if isinstance(layer, Affine):
+                    lost = lost + _rowwise(np.abs(v), self._error[position][box])
+                    constant = v @ layer.bias
+                    v = times(v, layer.weight.T)
+                    kept = kept & _all_finite(v)
+                    total, size = total + constant, size + np.abs(constant)
+                    terms += 1
+                else:
+                    rule = self._rule_at(position)
+                    negative = np.minimum(v, 0.0)
+                    least = _rowwise(negative, rule.cost[box])
+                    total, size = total + least, size - least
+                    negative *= rule.turn[box]
+                    v = v * rule.below[box]
+                    v += negative
+                    terms += layer.mask.size + 4
+            region = self.inputs[0]
+            ends = np.where(v > 0, v * region.lower[box], v * region.upper[box])
+            size = size + np.abs(ends).sum(-1)
+            terms += v.shape[-1] + 4
+            lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard[box]
+            value = down(down(total + ends.sum(-1)) - lost)
+            return np.where(kept & np.isfinite(value) & _all_finite(v), value, -np.inf)
+
     def _start(self, objective: Unit) -> tuple[Array, Array, Array]:
         """Go through the last affine layer exactly: its rows are the coefficients."""
+        v, total, lost = self._rows(objective.index, objective.sign)
+        lost = lost if lost.size else np.zeros((self.inputs[0].shape[0], total.size))
+        return v[None], np.broadcast_to(total, lost.shape), lost
+
+    def _rows(self, index: NDArray[np.intp], sign: Array) -> tuple[Array, Array, Array]:
+        """Return the rows of the last affine layer with signs, their biases, and what their slack may lose.
+
+        The last, (B, r), is empty where there is no slack.
+        """
         layer = self.network.layers[self.depth - 1]
         if not isinstance(layer, Affine):
             raise ShapeError("a Unit objective needs an affine layer below it")
-        index, sign = objective.index, objective.sign
         rows = layer.weight[index] if not layer.is_sparse else layer.csr[index].toarray()
-        reach = self._reach[self.depth - 1]
-        assert reach is not None
-        lost = (layer.slack * reach)[:, index]
-        total = np.broadcast_to(sign * layer.bias[index], lost.shape)
-        return (sign[:, None] * rows)[None], total, lost
+        # The error of that layer is slack * reach and more.
+        slack = layer.slack[index] > 0
+        lost = np.where(slack, self._error[self.depth - 1][:, index], 0.0) if slack.any() else np.zeros((0, 0))
+        return sign[:, None] * rows, sign * layer.bias[index], lost
+
+    def _rule_at(self, position: int) -> _Rule:
+        """Return what the CROWN rule needs at a Relu."""
+        if position not in self._rule:
+            layer = self.network.layers[position]
+            assert isinstance(layer, Relu)
+            self._rule[position] = _Rule.of(self.inputs[position], layer.mask)
+        return self._rule[position]
 
 
 def _all_finite(v: Array) -> NDArray[np.bool_]:
@@ -341,26 +389,34 @@ def _least(v: Array, g: Array, z: Interval, mask: NDArray[np.bool_]) -> Array:
     return np.where(mask, h, 0.0)
 
 
-def _along_slopes(v: Array, z: Interval, mask: NDArray[np.bool_], below: Array, above: Array) -> tuple[Array, Array]:
-    """Return g = slope * v and a lower bound on the sum over the coordinates of h(v, g; l, u), which is never positive.
+class _Rule(NamedTuple):
+    """The CROWN rule at a Relu, (B, n) each: g = v below + min(v, 0) turn, and sum_j h_j >= min(v, 0) . cost.
 
     With slopes in [0, 1], 0 <= g <= v where v >= 0, so all three candidates of the minimum are >= 0 and one is
     0: h = 0. Where v < 0, g = s v for an s within 2^-51 of `above` (four roundings), and an unstable neuron costs
-    h = v max(-s l, (1 - s) u) >= v * cost. Stable neurons have slopes of exactly 0 or 1, so g = v or 0 and h = 0.
+    h = v max(-s l, (1 - s) u) >= v * cost. Stable neurons have slopes of exactly 0 or 1, and those that are passed
+    through of 1, so g = v or 0 and h = 0.
     """
-    # Coordinates that are passed through get slopes of 1: g = v and h = 0. What the case distinction needs of
-    # the slopes is made so here, whoever chose them.
-    active, inactive = ~mask | (z.lower >= 0), mask & (z.upper <= 0) & (z.lower < 0)
-    below, above = (
-        np.where(active, 1.0, np.where(inactive, 0.0, np.clip(slope, 0.0, 1.0))) for slope in (below, above)
-    )
-    cost = np.maximum(-above * z.lower, (1.0 - above) * z.upper)
-    cost = np.where(active | inactive, 0.0, cost + 2.0**-48 * (cost + z.magnitude()) + TINY)
-    negative = np.minimum(v, 0.0)
-    least = np.matmul(negative, cost[..., None])[..., 0]
-    g = v * below[:, None, :]
-    g += negative * (above - below)[:, None, :]
-    return g, least
+
+    below: Array
+    turn: Array
+    cost: Array
+
+    @classmethod
+    def of(cls, z: Interval, mask: NDArray[np.bool_]) -> _Rule:
+        with np.errstate(over="ignore", invalid="ignore"):
+            active, inactive = ~mask | (z.lower >= 0), mask & (z.upper <= 0) & (z.lower < 0)
+            below, above = (
+                np.where(active, 1.0, np.where(inactive, 0.0, np.clip(slope, 0.0, 1.0))) for slope in relu_slopes(z)
+            )
+            cost = np.maximum(-above * z.lower, (1.0 - above) * z.upper)
+            cost = np.where(active | inactive, 0.0, cost + 2.0**-48 * (cost + z.magnitude()) + TINY)
+            return cls(below, above - below, cost)
+
+
+def _rowwise(a: Array, b: Array) -> Array:
+    """Return the inner products of rows."""
+    return np.asarray(np.einsum("rn,rn->r", a, b))
 
 
 def mean_bound(value: Array, mu: Array) -> Array:

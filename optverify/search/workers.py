@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from optverify.query import Goal
 from optverify.search.expand import Batch, Expanded, Method, expand
 
-PATIENCE = 2.0
+PATIENCE = 3.0
 """Seconds of search before other processes are started: each costs the CPU time of a start."""
 
 MAX_FAILURES = 3
