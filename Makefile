@@ -14,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || (echo 'on Debian: apt install python3-venv'; exit 1)
 	@$(BIN)/python -m pip install --quiet --upgrade pip==26.3
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -q optverify
 	@touch $@
 
 install: $(STAMP)

@@ -15,22 +15,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
-import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, NoReturn
+from typing import Any
+
+from benchmarks.processes import Finished, Processes, terminated_is_interrupted
+from benchmarks.results import Parser, Results, UsageError, positive
 
 COMMAND = (sys.executable, "-m", "optverify.cli", "verify")
 FIELDS = ("onnx", "vnnlib", "listed", "verdict", "right", "exit", "cpu_seconds", "wall_seconds", "peak_mib", "reason")
@@ -43,12 +37,6 @@ LISTED = {
     "": "unknown",
 }
 EXIT_CODES = {"verified": 0, "falsified": 1, "unknown": 2}
-OUTPUT_LIMIT = 1 << 20
-"""Bytes of output kept from one instance."""
-
-
-class UsageError(Exception):
-    """Something that the user has to change; one line, exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,8 @@ class Outcome:
     peak_mib : float
         Largest resident memory of one of these processes, in MiB.
     reason : str
+    answer : mapping
+        All that it printed.
     """
 
     verdict: str
@@ -99,13 +89,7 @@ class Outcome:
     wall_seconds: float
     peak_mib: float
     reason: str
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise ValueError
-    return value
+    answer: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_instances(folder: Path, match: str = "") -> list[Instance]:
@@ -136,8 +120,8 @@ def read_instances(folder: Path, match: str = "") -> list[Instance]:
         if listed is None:
             raise UsageError(f"{path}, line {line}: unknown verdict {named['verdict']!r}; known: {', '.join(LISTED)}")
         try:
-            timeout = _positive(named["timeout_s"]) if named.get("timeout_s") else None
-        except ValueError:
+            timeout = positive(named["timeout_s"]) if named.get("timeout_s") else None
+        except argparse.ArgumentTypeError:
             raise UsageError(f"{path}, line {line}: timeout_s {named['timeout_s']!r} is not a time") from None
         instance = Instance(named["onnx"], named["vnnlib"], timeout, listed)
         if match in f"{instance.onnx},{instance.vnnlib}":
@@ -145,63 +129,8 @@ def read_instances(folder: Path, match: str = "") -> list[Instance]:
     return list(instances.values())
 
 
-class Results:
-    """The result file: a header and one complete line for each finished instance.
-
-    Parameters
-    ----------
-    path : Path
-    resume : bool
-        Keep the rows that are there; a last line that a kill tore off is dropped. Otherwise start afresh.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be written, or what is there is something else than earlier results.
-    """
-
-    def __init__(self, path: Path, resume: bool) -> None:
-        self.rows: list[dict[str, str]] = []
-        try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            data = path.read_bytes() if resume else b""
-            whole = data[: data.rfind(b"\n") + 1]
-            if whole:
-                self.rows = _read_rows(path, whole)
-            os.ftruncate(self._handle, len(whole))
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}") from None
-        if not whole:
-            self._write(FIELDS)
-
-    def add(self, row: dict[str, str]) -> None:
-        """Append a row; it survives whatever happens to this process afterwards."""
-        self.rows.append(row)
-        self._write([row[name] for name in FIELDS])
-
-    def _write(self, cells: Sequence[str]) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        os.write(self._handle, line.getvalue().encode())
-        os.fsync(self._handle)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
-
-
-def _read_rows(path: Path, data: bytes) -> list[dict[str, str]]:
-    try:
-        header, *rows = csv.reader(data.decode().splitlines())
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: {error}") from None
-    if tuple(header) != FIELDS or any(len(row) != len(FIELDS) for row in rows):
-        raise UsageError(f"{path} holds something else than results of this script; choose another --csv")
-    return [dict(zip(FIELDS, row, strict=True)) for row in rows]
-
-
 class Runner:
-    """Starts processes, each in a group of its own, and ends the groups.
+    """Runs a verifier, or another program with the same command line, on instances.
 
     Parameters
     ----------
@@ -212,85 +141,36 @@ class Runner:
     """
 
     def __init__(self, command: Sequence[str], grace: float) -> None:
-        self._command, self._grace = tuple(command), grace
-        self._lock = threading.Lock()
-        self._living: set[int] = set()
-        self._stopped = False
+        self._command, self._processes = tuple(command), Processes(grace)
+        self.stop = self._processes.stop
 
     def run(self, network: Path, prop: Path, seconds: float) -> Outcome:
         """Run one instance to its end; never raises on account of what the process does."""
-        arguments = [*self._command, str(network), str(prop), "--time-limit", f"{seconds:g}", "--json", "-"]
-        # Files and not pipes: a process left behind by the instance would hold a pipe open.
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            started = time.monotonic()
-            with self._lock:
-                if self._stopped:
-                    raise KeyboardInterrupt
-                try:
-                    process = subprocess.Popen(
-                        arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
-                    )
-                except OSError as error:
-                    return Outcome("error", 127, 0.0, 0.0, 0.0, f"cannot be started: {error}")
-                self._living.add(process.pid)
-            late = threading.Event()
-
-            def end() -> None:
-                late.set()
-                self._kill(process.pid)
-
-            timer = threading.Timer(seconds + self._grace, end)
-            timer.start()
-            # Wait without reaping: until then no other process can have this id, so killing it is safe.
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            wall = time.monotonic() - started
-            timer.cancel()
-            with self._lock:
-                self._kill_group(process.pid)  # what the instance may have left running
-                self._living.discard(process.pid)
-                _, status, usage = os.wait4(process.pid, 0)
-            code = process.returncode = os.waitstatus_to_exitcode(status)
-            reason = f"killed: still running {self._grace:g} s after the time limit" if late.is_set() else ""
-            verdict, reason = ("error", reason) if reason else _judge(code, _tail(output), _tail(errors))
-        return Outcome(verdict, code, usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024, reason)
-
-    def stop(self) -> None:
-        """Kill everything that runs and start nothing more."""
-        with self._lock:
-            self._stopped = True
-            for pid in self._living:
-                self._kill_group(pid)
-
-    def _kill(self, pid: int) -> None:
-        with self._lock:
-            if pid in self._living:
-                self._kill_group(pid)
-
-    @staticmethod
-    def _kill_group(pid: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+        options = ("--time-limit", f"{seconds:g}", "--json", "-")
+        return judge(self._processes.run([*self._command, str(network), str(prop), *options], seconds))
 
 
-def _tail(stream: Any) -> str:
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - OUTPUT_LIMIT))
-    return str(stream.read().decode("utf-8", "replace"))
-
-
-def _judge(code: int, output: str, errors: str) -> tuple[str, str]:
-    """Return (verdict, reason); only a proper answer with the exit code that belongs to it counts."""
-    if code < 0:
-        return "error", f"ended by signal {-code} ({signal.strsignal(-code)})"
+def judge(finished: Finished) -> Outcome:
+    """Read a verifier's answer; only a proper one with the exit code that belongs to it counts."""
+    answer: dict[str, Any] = {}
     try:
-        answer = json.loads(output[output.index("{") :])
+        answer = finished.answer()
         verdict, reason = str(answer["verdict"]), str(answer.get("reason") or "")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        last = (errors.strip().splitlines() or output.strip().splitlines() or ["no output"])[-1]
-        return "error", f"no answer: {last[:300]}"
-    if verdict not in EXIT_CODES or EXIT_CODES[verdict] != code:
-        return "error", f"exit code {code} with verdict {verdict!r}"
-    return verdict, reason[:300]
+    except KeyError:
+        verdict, reason = "error", f"no answer: {finished.last_line()}"
+    except ValueError as error:
+        verdict, reason = "error", str(error)
+    if verdict != "error" and EXIT_CODES.get(verdict) != finished.exit:
+        verdict, reason = "error", f"exit code {finished.exit} with verdict {verdict!r}"
+    return Outcome(
+        verdict,
+        finished.exit,
+        finished.cpu_seconds,
+        finished.wall_seconds,
+        finished.peak_mib,
+        reason[:300],
+        answer,
+    )
 
 
 def is_right(verdict: str, listed: str) -> str:
@@ -313,7 +193,7 @@ def make_row(instance: Instance, outcome: Outcome) -> dict[str, str]:
         f"{outcome.cpu_seconds:.3f}",
         f"{outcome.wall_seconds:.3f}",
         f"{outcome.peak_mib:.1f}",
-        " ".join(outcome.reason.split()),  # on one line: resuming depends on it
+        outcome.reason,
     )
     return dict(zip(FIELDS, cells, strict=True))
 
@@ -376,20 +256,6 @@ def benchmark(
             pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Let a polite kill end the instances too."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
     """Run the script; return the exit code.
 
@@ -399,13 +265,13 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     command : sequence of str
         What to run on each instance; for tests and for comparing other programs with the same command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.vnnlib", description=(__doc__ or "").split("\n")[0])
+    parser = Parser(prog="python -m benchmarks.vnnlib", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
-    parser.add_argument("--time-limit", type=_positive, metavar="S", help="seconds an instance (default: its own)")
+    parser.add_argument("--time-limit", type=positive, metavar="S", help="seconds an instance (default: its own)")
     parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
     parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="instances at a time (default 1)")
-    parser.add_argument("--grace", type=_positive, default=15.0, metavar="S", help="kill this long after the limit")
+    parser.add_argument("--grace", type=positive, default=15.0, metavar="S", help="kill this long after the limit")
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished instances")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
@@ -414,10 +280,10 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
         instances = read_instances(options.folder, options.match)
         if not instances:
             raise UsageError(f"{options.folder}: no instance contains {options.match!r}")
-        results = Results(options.csv, options.resume)
+        results = Results(options.csv, FIELDS, options.resume)
         runner = Runner(command, options.grace)
         try:
-            with _terminated_is_interrupted():
+            with terminated_is_interrupted():
                 benchmark(options.folder, instances, results, runner, options.time_limit, options.jobs)
         finally:
             results.close()

@@ -8,13 +8,14 @@
 'verified'
 """
 
+from optverify.bound import bound
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.io import load, load_property
 from optverify.network import Affine, Network, Relu
 from optverify.query import Box, Case, Query
 from optverify.results import BoundResult, Verdict, Verification
-from optverify.verify import bound, verify
+from optverify.verify import verify
 from optverify.witness import Witness
 
 __version__ = "0.1.0"

@@ -11,15 +11,22 @@ import hashlib
 import json
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from optverify.errors import InputError
 from optverify.expressions import Atom
+from optverify.interval import Array
 from optverify.network import Affine, Network, Relu
 from optverify.query import Query
 
 MAX_DIGITS = 4_300
 """The kernel reads integers of at most this many characters, sign included."""
+
+LIMIT = 10 ** (MAX_DIGITS - 1)
 
 
 def network_text(network: Network) -> bytes:
@@ -46,12 +53,12 @@ def property_text(query: Query) -> bytes:
     InputError
         A number of the query has 4,300 digits or more.
     """
+    ends = {
+        box: [[_rational(v) for v in side] for side in (box.lower, box.upper)]
+        for box in {case.region for case in query.cases}
+    }
     cases = [
-        {
-            "lower": [_rational(v) for v in case.region.lower],
-            "upper": [_rational(v) for v in case.region.upper],
-            "unsafe": [_atom(atom) for atom in case.unsafe],
-        }
+        {"lower": ends[case.region][0], "upper": ends[case.region][1], "unsafe": [_atom(atom) for atom in case.unsafe]}
         for case in query.cases
     ]
     return _write(
@@ -59,6 +66,7 @@ def property_text(query: Query) -> bytes:
     )
 
 
+@lru_cache(maxsize=8)
 def network_digest(network: Network) -> str:
     """Return the SHA-256 of :func:`network_text`, in hexadecimal."""
     return hashlib.sha256(network_text(network)).hexdigest()
@@ -74,18 +82,33 @@ def _write(value: Mapping[str, Any]) -> bytes:
 
 
 def _affine(layer: Affine) -> dict[str, Any]:
-    rows = layer.exact
+    if layer.is_sparse:
+        columns, ends, weights = layer.csr.indices, layer.csr.indptr, layer.csr.data
+    else:
+        there = layer.weight != 0
+        columns, ends, weights = np.nonzero(there)[1], np.cumsum([0, *there.sum(axis=1)]), layer.weight[there]
+    numbers, shift = _integers(np.concatenate([weights, layer.bias]))
+    slacks, slack_shift = _integers(layer.slack)
+    pairs = [number for pair in zip(columns.tolist(), numbers, strict=False) for number in pair]
     return {
         "affine": list(layer.shape),
-        "shift": rows.shift,
-        "rows": [
-            [number for pair in zip(columns, weights, strict=True) for number in pair]
-            for columns, weights in zip(rows.columns, rows.weights, strict=True)
-        ],
-        "bias": list(rows.biases),
-        "slack_shift": rows.slack_shift,
-        "slack": list(rows.slacks),
+        "shift": shift,
+        "rows": [pairs[2 * i : 2 * j] for i, j in pairwise(ends.tolist())],
+        "bias": numbers[weights.size :],
+        "slack_shift": slack_shift,
+        "slack": slacks,
     }
+
+
+def _integers(values: Array) -> tuple[list[int], int]:
+    """Write finite floats as integers over the smallest power of two, 2^shift with shift >= 0; exactly."""
+    mantissa, exponent = np.frexp(values)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    # Without trailing zeros: the lowest bit that is set is a power of two.
+    zeros = np.where(whole == 0, 0, np.frexp((whole & -whole).astype(np.float64))[1] - 1)
+    odd, exponents = whole >> zeros, np.where(whole == 0, 0, exponent - 53 + zeros)
+    shift = max(0, -int(exponents.min(initial=0)))
+    return [n << e for n, e in zip(odd.tolist(), (exponents + shift).tolist(), strict=True)], shift
 
 
 def _atom(atom: Atom) -> dict[str, Any]:
@@ -98,6 +121,6 @@ def _atom(atom: Atom) -> dict[str, Any]:
 
 def _rational(value: Fraction) -> list[int]:
     pair = [value.numerator, value.denominator]
-    if any(abs(n) >= 10 ** (MAX_DIGITS - 1) for n in pair):
+    if abs(pair[0]) >= LIMIT or pair[1] >= LIMIT:
         raise InputError(f"a number of the property has more than {MAX_DIGITS - 1} digits")
     return pair

@@ -7,6 +7,8 @@ output, progress and errors to standard error.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import os
 import subprocess
@@ -37,6 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    atexit.register(gc.freeze)  # the last search for garbage takes longer than to leave the memory to the system
     parser = _build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -81,6 +84,8 @@ def _build_parser() -> argparse.ArgumentParser:
     verify.add_argument("network", metavar="NET", help=".onnx or .nnet file")
     verify.add_argument("property", metavar="PROP", help=".vnnlib file (asserts the unsafe set)")
     verify.add_argument("--certificate", metavar="FILE", help="write a proof (or counterexample) and check it")
+    verify.add_argument("--save", metavar="FILE", help="write the tree of a search that ends without a verdict")
+    verify.add_argument("--resume", metavar="FILE", help="go on with such a tree (may be the same file as --save)")
     verify.set_defaults(run=_verify)
 
     check = commands.add_parser(
@@ -100,12 +105,18 @@ def _build_parser() -> argparse.ArgumentParser:
         "--method", default="exact", choices=["interval", "crown", "triangle", "bigm", "exact"], help="default: exact"
     )
     bound.add_argument("--sense", default="min", choices=["min", "max"], help="default: min")
+    bound.add_argument(
+        "--certificate", metavar="FILE", help="write a proof of an exact bound; what it proves goes to FILE.vnnlib"
+    )
     bound.add_argument("--gap", type=float, default=1e-6, metavar="G", help="relative gap of exact (default 1e-6)")
     bound.set_defaults(run=_bound)
 
     for command in (verify, bound):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument("--solver", default="highs", metavar="NAME", help="for linear programs (default highs)")
+        command.add_argument(
+            "--workers", type=_count, metavar="N", help="processes for long searches (default: one a core, at most 4)"
+        )
         command.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
         command.add_argument(
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
@@ -137,6 +148,20 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def _workers(chosen: int | None) -> int:
+    """Return the number of processes: more than a few do not pay, as batches are handed out a few at a time."""
+    if chosen is not None:
+        return chosen
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
@@ -148,7 +173,10 @@ def _verify(options: argparse.Namespace) -> int:
     from optverify.verify import verify
 
     _check_solver(options.solver)
-    _refuse_overwriting([options.json, options.certificate], [options.network, options.property])
+    written = [options.json, options.certificate, options.save]
+    _refuse_overwriting(written, [options.network, options.property])
+    if options.resume is not None:
+        _refuse_overwriting(written[:2], [options.resume])
     with _output(options.json) as write, _progress(options.quiet) as report:
         network, query = load(options.network), load_property(options.property)
         answer = verify(
@@ -158,7 +186,10 @@ def _verify(options: argparse.Namespace) -> int:
             solver=options.solver,
             progress=report,
             seed=options.seed,
+            workers=_workers(options.workers),
             certificate=options.certificate,
+            save=options.save,
+            resume=options.resume,
         )
         write(answer.to_dict())
     if options.json != "-":
@@ -201,13 +232,14 @@ def _run_kernel(network: Network, query: Query, certificate: str) -> int:
 
 
 def _bound(options: argparse.Namespace) -> int:
+    from optverify.bound import bound
     from optverify.io import load, load_property
     from optverify.io.expression import parse_linear
-    from optverify.verify import bound
 
     _check_solver(options.solver)
     objective = parse_linear(options.objective, "--objective")
-    _refuse_overwriting([options.json], [options.network, options.property])
+    beside = None if options.certificate is None else options.certificate + ".vnnlib"
+    _refuse_overwriting([options.json, options.certificate, beside], [options.network, options.property])
     with _output(options.json) as write, _progress(options.quiet) as report:
         network, query = load(options.network), load_property(options.property)
         answer = bound(
@@ -221,6 +253,8 @@ def _bound(options: argparse.Namespace) -> int:
             time_limit=options.time_limit,
             progress=report,
             seed=options.seed,
+            workers=_workers(options.workers),
+            certificate=options.certificate,
         )
         write(answer.to_dict())
     if options.json != "-":

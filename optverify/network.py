@@ -23,7 +23,6 @@ from operator import mul
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from optverify.errors import InputError, ShapeError
@@ -82,8 +81,11 @@ class Affine:
 
     def __post_init__(self) -> None:
         weight = self.weight
-        if sp.issparse(weight):
-            weight = sp.csr_array(weight, dtype=np.float64, copy=True)  # type: ignore[call-overload]
+        # scipy is imported only where a sparse matrix occurs: it takes longer than to verify a small network.
+        if hasattr(weight, "tocsr"):
+            from scipy.sparse import csr_array
+
+            weight = csr_array(weight, dtype=np.float64, copy=True)
             weight.sum_duplicates()
             weight.eliminate_zeros()
             weight.sort_indices()
@@ -100,7 +102,7 @@ class Affine:
             if not np.isfinite(array).all():
                 bad = int(np.flatnonzero(~np.isfinite(array).ravel())[0])
                 raise InputError(f"{name} entry {bad} of an affine layer is {array.ravel()[bad]}: only finite numbers")
-        counted = sp.csr_array(weight).count_nonzero(axis=1) + 1 if self.roundings is None else self.roundings
+        counted = np.diff(_nonzeros(weight)[0]) + 1 if self.roundings is None else self.roundings
         slack = np.zeros(rows) if self.slack is None else self.slack
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "bias", bias)
@@ -129,7 +131,9 @@ class Affine:
         """W as a canonical ``scipy.sparse.csr_array`` without stored zeros."""
         if self.is_sparse:
             return self.weight
-        csr = sp.csr_array(self.weight)
+        from scipy.sparse import csr_array
+
+        csr = csr_array(self.weight)
         for part in (csr.data, csr.indices, csr.indptr):
             part.setflags(write=False)
         return csr
@@ -189,20 +193,27 @@ class _ExactRows:
 
     @classmethod
     def of(cls, layer: Affine) -> _ExactRows:
-        csr = layer.csr
-        entries, shift = _dyadic(np.concatenate([csr.data, layer.bias]).tolist())
+        ends, indices, values = _nonzeros(layer.weight)
+        entries, shift = _dyadic(np.concatenate([values, layer.bias]).tolist())
         slacks, slack_shift = _dyadic(layer.slack.tolist())
-        ends = csr.indptr.tolist()
-        columns = csr.indices.tolist()
-        spans = list(pairwise(ends))
+        columns = indices.tolist()
+        spans = list(pairwise(ends.tolist()))
         return cls(
             tuple(tuple(columns[i:j]) for i, j in spans),
             tuple(tuple(entries[i:j]) for i, j in spans),
-            tuple(entries[csr.nnz :]),
+            tuple(entries[values.size :]),
             shift,
             tuple(slacks),
             slack_shift,
         )
+
+
+def _nonzeros(weight: Any) -> tuple[NDArray[Any], NDArray[Any], Array]:
+    """Return the nonzeros row by row, as CSR keeps them: where each row starts and ends, columns, values."""
+    if not isinstance(weight, np.ndarray):
+        return weight.indptr, weight.indices, weight.data
+    rows, columns = np.nonzero(weight)
+    return np.searchsorted(rows, np.arange(len(weight) + 1)), columns, weight[rows, columns]
 
 
 def _dyadic(values: Sequence[float]) -> tuple[list[int], int]:
@@ -377,6 +388,8 @@ class Network:
 
         The inputs ride along as coordinates that every layer passes through.
         """
+        import scipy.sparse as sp
+
         n = self.n_inputs
         identity = sp.eye_array(n, format="csr")
         zero = np.zeros(n)
@@ -413,10 +426,11 @@ class Network:
             else:
                 yield b"affine"
                 yield np.array(layer.shape, "<i8").tobytes()
+                ends, columns, values = _nonzeros(layer.weight)
                 for array, kind in (
-                    (layer.csr.indptr, "<i8"),
-                    (layer.csr.indices, "<i8"),
-                    (layer.csr.data, "<f8"),
+                    (ends, "<i8"),
+                    (columns, "<i8"),
+                    (values, "<f8"),
                     (layer.bias + 0.0, "<f8"),  # -0.0 and 0.0 are the same bias
                     (layer.roundings, "<i8"),
                     (layer.slack + 0.0, "<f8"),

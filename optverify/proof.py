@@ -1,13 +1,17 @@
-"""What the search writes down of why it closed each node."""
+"""What the search writes down of why it closed each node, and what of it a certificate stores."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from optverify.interval import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputSplit:
     """Cut input `index` at `at`: x <= at, x >= at."""
 
@@ -15,7 +19,7 @@ class InputSplit:
     at: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NeuronSplit:
     """Cut the pre-activation of neuron `index` of Relu `relu` at 0: z <= 0, z >= 0."""
 
@@ -26,7 +30,30 @@ class NeuronSplit:
 Split = InputSplit | NeuronSplit
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
+class Advice:
+    """How to choose multipliers where not by the rule, as certificates store it.
+
+    Neurons are the rectified coordinates of all Relus, numbered from the first Relu to the last.
+
+    Parameters
+    ----------
+    sloped : (s,) int64
+        Neurons with a slope of their own, increasing. It counts where the neuron is unstable and v >= 0.
+    slopes : (s,) uint8
+        In 255ths.
+    given : (m,) int64
+        Neurons with a multiplier of their own, increasing.
+    multipliers : (m,) float64
+    """
+
+    sloped: NDArray[np.int64]
+    slopes: NDArray[np.uint8]
+    given: NDArray[np.int64]
+    multipliers: Array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Close:
     """One group of rows is unreachable on a node: mu . rows > 0 there.
 
@@ -36,15 +63,18 @@ class Close:
     weights : tuple of int
         mu, one per row of the group.
     g : tuple of arrays, one per Relu, or None
-        Multipliers; None stands for the CROWN rule.
+        Multipliers as the search found them, NaN where the CROWN rule is meant; None stands for the rule everywhere.
+    advice : Advice, optional
+        The same as a certificate stores it.
     """
 
     group: int
     weights: tuple[int, ...]
     g: tuple[Array, ...] | None = None
+    advice: Advice | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Proof:
     """A node of the tree.
 
@@ -57,6 +87,8 @@ class Proof:
         Bounds are computed anew here; otherwise they are those of the parent, cut by the split.
     split : InputSplit or NeuronSplit or None
     children : pair of Proof, or ()
+    open : bool
+        Something is left to prove here: in saved searches only.
     """
 
     closes: list[Close] = field(default_factory=list)
@@ -64,3 +96,13 @@ class Proof:
     refresh: bool = True
     split: Split | None = None
     children: tuple[Proof, ...] = ()
+    open: bool = False
+
+
+def walk(root: Proof) -> Iterator[Proof]:
+    """Yield the nodes of a tree in preorder."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack += reversed(node.children)

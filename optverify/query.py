@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from optverify.errors import InputError, ShapeError
@@ -368,7 +368,7 @@ def append_rows(network: Network, rows: Sequence[Linear]) -> Network:
     """
     mixed = any(kind == "X" for row in rows for kind, _ in row.terms)
     base = network.carrying_input() if mixed else network
-    weight = sp.lil_array((len(rows), base.n_outputs))
+    weight = _zeros(len(rows), base.n_outputs)
     bias, slack = np.zeros(len(rows)), np.zeros(len(rows))
     for r, row in enumerate(rows):
         worst = Fraction(0)
@@ -378,8 +378,16 @@ def append_rows(network: Network, rows: Sequence[Linear]) -> Network:
         bias[r], error = _rounded(row.constant)
         slack[r] = round_up(max(worst, error))
     # The atoms are evaluated by the reader of the result, not by the deployed program: no roundings.
-    dense = weight.toarray() if base.n_outputs <= 4096 else weight.tocsr()
-    return base.then(Affine(dense, bias, np.zeros(len(rows), np.int64), slack))
+    return base.then(Affine(weight, bias, np.zeros(len(rows), np.int64), slack))
+
+
+def _zeros(rows: int, columns: int) -> Any:
+    """Return a matrix to write into, dense where that is small."""
+    if columns <= 4096:
+        return np.zeros((rows, columns))
+    from scipy.sparse import lil_array
+
+    return lil_array((rows, columns))
 
 
 def _rounded(value: Fraction) -> tuple[float, Fraction]:

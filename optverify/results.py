@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import metadata
@@ -26,6 +26,24 @@ class Verdict(StrEnum):
     """A case is reached: the witness was replayed in exact arithmetic."""
     UNKNOWN = "unknown"
     """Neither; `reason` says why."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was written as a certificate.
+
+    Parameters
+    ----------
+    bytes, nodes, leaves : int
+        Size of the file and of the tree in it; a counterexample has no tree.
+    write_seconds : float
+        Processor time to make it small, write it, read it back and check it.
+    """
+
+    bytes: int
+    nodes: int
+    leaves: int
+    write_seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,11 +71,16 @@ class Verification:
         What other runtimes compute at the witness.
     certified : bool or None
         Whether a certificate was written and accepted by the checker; None if none was asked for.
+    certificate : Certificate or None
+        What was written.
     closed : float
         Share of the search that is proved, 0 to 1.
     nodes, programs : int
         Nodes bounded; linear programs solved.
     seconds, cpu_seconds : float
+        Elapsed; processor time of all processes.
+    peak_mib : float or None
+        Largest memory of all processes together, in MiB: an upper bound.
     network, query : str
         Content digests (SHA-256).
     solver : str
@@ -75,11 +98,13 @@ class Verification:
     near_miss: Witness | None
     replay: tuple[Replay, ...]
     certified: bool | None
+    certificate: Certificate | None
     closed: float
     nodes: int
     programs: int
     seconds: float
     cpu_seconds: float
+    peak_mib: float | None
     network: str
     query: str
     solver: str | None
@@ -105,11 +130,13 @@ class Verification:
             "near_miss": None if self.near_miss is None else self.near_miss.to_dict(),
             "replay": [entry.to_dict() for entry in self.replay],
             "certified": self.certified,
+            "certificate": None if self.certificate is None else asdict(self.certificate),
             "closed": self.closed,
             "nodes": self.nodes,
             "programs": self.programs,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
+            "peak_mib": self.peak_mib,
             "network_sha256": self.network,
             "query_sha256": self.query,
             "solver": self.solver,
@@ -132,9 +159,10 @@ class Verification:
         for entry in self.replay:
             rows[f"replay, {entry.runtime}"] = str(entry)
         if self.certified is not None:
-            rows["certificate"] = "written, and accepted by the checker" if self.certified else "not written"
+            rows["certificate"] = text.certified(self.certified)
         rows["search"] = f"{self.nodes} nodes, {self.programs} programs, {math.floor(1000 * self.closed) / 10}% closed"
-        rows["time"] = f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s"
+        memory = "" if self.peak_mib is None else f", {self.peak_mib:.0f} MiB"
+        rows["time"] = f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s{memory}"
         return rows
 
     def __bool__(self) -> bool:
@@ -177,6 +205,8 @@ class BoundResult:
     objective : str
     network : str
         Content digest.
+    certified : bool or None
+        Whether a proof of the bound was written and accepted by the checker; None if none was asked for.
     semantics : str
     versions : mapping
     """
@@ -196,6 +226,7 @@ class BoundResult:
     seconds: float
     objective: str
     network: str
+    certified: bool | None = None
     semantics: Literal["real"] = "real"
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -221,7 +252,7 @@ class BoundResult:
             "semantics": f"{self.semantics} arithmetic over the weights in the file",
             "search": f"{self.nodes} nodes, {self.programs} programs",
             "time": f"{self.seconds:.2f} s",
-        }
+        } | ({} if self.certified is None else {"certificate": text.certified(self.certified)})
 
     def __str__(self) -> str:
         return text.card(f"{self.sense} {self.objective}", self._rows())

@@ -1,36 +1,30 @@
-"""The two questions: does a property hold (`verify`), and how large is an output (`bound`)."""
+"""Decide whether a property holds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from io import BytesIO
-from math import inf
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
 
-from optverify import solvers
-from optverify.errors import CertificateError, InputError, ShapeError
-from optverify.expressions import Linear, rational
-from optverify.interval import Array, nearest, round_up
+from optverify.errors import CertificateError
+from optverify.interval import Array
 from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
-from optverify.query import Box, Goal, Query, append_rows
-from optverify.results import BoundResult, Verdict, Verification, versions
+from optverify.query import Goal, Query
+from optverify.results import Certificate, Verdict, Verification, versions
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
 from optverify.search.expand import Method
 from optverify.search.guide import AFTER as GUIDE_AFTER
 from optverify.search.guide import guide, guide_seconds
-from optverify.search.methods import METHODS, Bounded, Task
 from optverify.search.tree import Outcome, Progress, Search, Stop
-from optverify.search.workers import Crew
+from optverify.search.workers import Crew, cpu_seconds, one_thread
+from optverify.solvers import name_of
 from optverify.solvers.solution import Solver
 from optverify.witness import Witness, examine, replay
 
@@ -89,8 +83,10 @@ def verify(
     strategy: Branching | None = None,
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
-    certificate: str | None = None,
     workers: int = 1,
+    certificate: str | None = None,
+    save: str | None = None,
+    resume: str | None = None,
 ) -> Verification:
     """Decide whether no case of a query is reachable.
 
@@ -107,12 +103,17 @@ def verify(
         Called with :class:`~optverify.search.tree.Progress` during the search.
     seed : int
         For the random points of the attack.
-    certificate : str, optional
-        File for the proof or the counterexample (``docs/certificate-v1.md``). It is checked before it is written, and
-        a proof that the checker does not accept makes the answer UNKNOWN.
     workers : int
         Processes that work on long searches; the answer does not depend on it. A script that passes more than 1
         needs the usual ``if __name__ == "__main__":``.
+    certificate : str, optional
+        File for the proof or the counterexample (``docs/certificate-v1.md``). It is checked before it is written, and
+        a proof that the checker does not accept makes the answer UNKNOWN.
+    save : str, optional
+        File for the tree of a search that ends without a verdict.
+    resume : str, optional
+        Such a file, of the same network and property: what it says is proved is proved again, which takes a fraction of
+        the time, and the search goes on with the rest.
 
     Returns
     -------
@@ -125,7 +126,9 @@ def verify(
     ShapeError
         The query is about another number of inputs or outputs.
     OutputError
-        The certificate cannot be written; found out before the search.
+        A file cannot be written; found out before the search.
+    InputError, CertificateError
+        The saved tree cannot be read, is about something else or is not true.
 
     Examples
     --------
@@ -135,141 +138,166 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
-    method = Method(strategy or Hybrid(), solver, seed=seed)
     goals = query.goals(network)
     with (
         one_thread(),
-        nullcontext() if certificate is None else replacing(certificate) as stream,
+        nullcontext() if certificate is None else replacing(certificate) as proof_file,
+        nullcontext() if save is None else replacing(save) as save_file,
         Crew(goals, workers) as crew,
     ):
-        return _verify(network, query, goals, time_limit, method, progress, crew, stream)
+        run = _Run(network, query, goals, Method(strategy or Hybrid(), solver, seed=seed), crew, progress)
+        run.start(resume, keep=certificate is not None or save is not None or resume is not None)
+        stop = run.search(np.inf if time_limit is None else time_limit)
+        return run.answer(stop, proof_file, save_file)
 
 
-def _verify(
-    network: Network,
-    query: Query,
-    goals: Sequence[Goal],
-    time_limit: float | None,
-    method: Method,
-    progress: Callable[[Progress], None] | None,
-    crew: Crew,
-    stream: BinaryIO | None,
-) -> Verification:
-    started, cpu = time.monotonic(), time.process_time()
-    solver = method.solver
-    target = _Counterexample(network, query)
-    outcomes: list[Outcome] = []
-    claims: list[float] = []
-    stop, deadline = Stop.CLOSED, np.inf if time_limit is None else started + time_limit
-    proofs = [None if stream is None else Proof() for _ in goals]
-    try:
-        bests = [attack.Best() for _ in goals]
-        rng = np.random.default_rng(method.seed)
-        searches = [
-            Search(goal, target, crew, method, report=progress, best=best, proof=proof)
-            for goal, best, proof in zip(goals, bests, proofs, strict=True)
-        ]
-        samples = max(16, 512 // len(goals)) if goals else 0  # hundreds of regions share the effort of a few
-        for goal, best in zip(goals, bests, strict=True):
+class _Run:
+    """One call of :func:`verify`: a search for each region, and what they found."""
+
+    def __init__(
+        self,
+        network: Network,
+        query: Query,
+        goals: Sequence[Goal],
+        method: Method,
+        crew: Crew,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.network, self.query, self.goals, self.method, self.crew = network, query, goals, method, crew
+        self.progress = progress
+        self.started, self.cpu = time.monotonic(), cpu_seconds()
+        self.target = _Counterexample(network, query)
+        self.searches: list[Search] = []
+        self.proofs: list[Proof] = []
+        self.outcomes: list[Outcome] = []
+        self.claims: list[float] = []
+
+    def start(self, resume: str | None, *, keep: bool) -> None:
+        """Set the searches up, each at its root or with the open nodes of a saved tree."""
+        for goal in self.goals:
+            proof = Proof(open=True) if keep else None
+            self.searches.append(Search(goal, self.target, self.crew, self.method, report=self.progress, proof=proof))
+        if resume is not None:
+            from optverify.certificate import resumed
+
+            for search, (proof, unfinished) in zip(
+                self.searches, resumed(resume, self.network, self.query, self.goals), strict=True
+            ):
+                search.go_on_from(proof, unfinished)
+        self.proofs = [search.proof for search in self.searches if search.proof is not None]
+
+    def search(self, time_limit: float) -> Stop:
+        """Attack every goal, then search each; tell why the last one ended."""
+        deadline = self.started + time_limit
+        try:
+            stop = self._attack(deadline)
+            patience = guide_seconds(deadline - time.monotonic())
+            for search in self.searches:
+                # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
+                if stop not in (Stop.CLOSED, Stop.STUCK):
+                    break
+                guided = self.method.solver is not None
+                outcome = search.run(deadline - time.monotonic(), nodes=GUIDE_AFTER if guided else np.inf)
+                if outcome.stop is Stop.NODES:
+                    patience -= self._guide(search, patience)
+                    outcome = search.run(deadline - time.monotonic())
+                self.outcomes.append(outcome)
+                stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
+            if stop is not Stop.CLOSED and self.target.witness is None:
+                self.target.last_try([search.best for search in self.searches])
+        except KeyboardInterrupt:
+            stop = Stop.INTERRUPTED
+        return stop
+
+    def _attack(self, deadline: float) -> Stop:
+        rng = np.random.default_rng(self.method.seed)
+        samples = max(16, 512 // len(self.goals)) if self.goals else 0  # hundreds of regions share the effort of a few
+        for search in self.searches:
             if time.monotonic() > deadline:
                 break
-            attack.attack(goal, goal.region.outward, best, rng, samples)
-            if best.point is not None and target.offer(best.value, best.point):
-                stop = Stop.FOUND
-                break
-        patience = guide_seconds(deadline - time.monotonic())
-        for search in searches:
-            # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
-            if stop not in (Stop.CLOSED, Stop.STUCK):
-                break
-            outcome = search.run(deadline - time.monotonic(), nodes=inf if solver is None else GUIDE_AFTER)
-            if outcome.stop is Stop.NODES:
-                assert solver is not None
-                began = time.monotonic()
-                offer = partial(_try, search.goal, search.best, target)
-                claims.append(guide(search.goal, solver, began + patience, offer))
-                patience -= time.monotonic() - began
-                outcome = search.run(deadline - time.monotonic())
-            outcomes.append(outcome)
-            stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
-        if stop is not Stop.CLOSED and target.witness is None:
-            target.last_try(bests)
-    except KeyboardInterrupt:
-        stop = Stop.INTERRUPTED
-    proved = min((o.progress.lower for o in outcomes), default=-np.inf)
-    everywhere = len(outcomes) == len(goals) and np.isfinite(proved)
-    known = [c for c in claims if not np.isnan(c)]
-    verdict, reason = _judge(stop, bool(goals), target)
-    witness = target.witness
-    certified = None if stream is None else False
-    if stream is not None and verdict is not Verdict.UNKNOWN:
-        wrong = _certify(stream, network, query, goals, proofs, witness)
-        certified = wrong is None
-        if wrong is not None:
-            verdict, reason = Verdict.UNKNOWN, wrong
-    return Verification(
-        verdict=verdict,
-        reason=reason,
-        claim_text=query.text,
-        bound=proved if everywhere else None,
-        claim=min(known) if known else None,
-        witness=witness,
-        near_miss=target.near_miss() if verdict is Verdict.UNKNOWN else None,
-        replay=replay(network, query, witness) if witness else (),
-        certified=certified,
-        closed=1.0 if verdict is Verdict.VERIFIED else sum(o.progress.closed for o in outcomes) / max(len(goals), 1),
-        nodes=sum(o.progress.nodes for o in outcomes),
-        programs=sum(o.programs for o in outcomes),
-        seconds=time.monotonic() - started,
-        cpu_seconds=time.process_time() - cpu,
-        network=network.digest,
-        query=query.digest,
-        solver=name_of(solver),
-        versions=versions(),
-    )
+            attack.attack(search.goal, search.goal.region.outward, search.best, rng, samples)
+            if search.best.point is not None and self.target.offer(search.best.value, search.best.point):
+                return Stop.FOUND
+        return Stop.CLOSED
 
+    def _guide(self, search: Search, patience: float) -> float:
+        """Let a mixed-integer solver look at a goal; return the seconds that it took."""
+        began = time.monotonic()
 
-def _certify(
-    stream: BinaryIO,
-    network: Network,
-    query: Query,
-    goals: Sequence[Goal],
-    proofs: Sequence[Proof | None],
-    witness: Witness | None,
-) -> str | None:
-    """Write the proof or the counterexample, read it back and check it; return what is wrong, if anything is."""
-    from optverify.certificate import check, settle, write_falsified, write_verified
+        def offer(x: Array) -> bool:
+            attack.from_point(search.goal, x, search.best)
+            return search.best.point is not None and self.target.offer(search.best.value, search.best.point)
 
-    written = BytesIO()
-    if witness is not None and witness.case is not None:
-        write_falsified(written, network, query, witness.case, witness.x)
-    else:
-        trees = [proof for proof in proofs if proof is not None]
-        if not all(settle(goal, tree) for goal, tree in zip(goals, trees, strict=True)):
-            return "every part is closed, but too tightly for the checker's rounding: no certificate"
-        write_verified(written, network, query, trees)
-    try:
-        check(BytesIO(written.getvalue()), network, query)
-    except CertificateError as error:
-        return f"the checker does not accept the certificate: {error}"
-    stream.write(written.getvalue())
-    return None
+        assert self.method.solver is not None
+        self.claims.append(guide(search.goal, self.method.solver, began + patience, offer))
+        return time.monotonic() - began
 
+    def answer(self, stop: Stop, proof_file: BinaryIO | None, save_file: BinaryIO | None) -> Verification:
+        """Put the answer together; write the certificate, or what is proved so far."""
+        target, outcomes = self.target, self.outcomes
+        verdict, reason = _judge(stop, bool(self.goals), target)
+        certificate: Certificate | None = None
+        try:
+            if proof_file is not None and verdict is not Verdict.UNKNOWN:
+                certificate = self._certify(proof_file)
+        except CertificateError as error:
+            verdict, reason = Verdict.UNKNOWN, f"the checker does not accept the certificate: {error}"
+        except KeyboardInterrupt:
+            verdict, reason = Verdict.UNKNOWN, "interrupted while the certificate was made"
+        if save_file is not None and verdict is Verdict.UNKNOWN:
+            reason += self._save(save_file)
+        proved = min((outcome.progress.lower for outcome in outcomes), default=-np.inf)
+        everywhere = len(outcomes) == len(self.goals) and np.isfinite(proved)
+        known = [claim for claim in self.claims if not np.isnan(claim)]
+        share = sum(search.progress().closed for search in self.searches) / max(len(self.goals), 1)
+        used = self.crew.used()
+        return Verification(
+            verdict=verdict,
+            reason=reason,
+            claim_text=self.query.text,
+            bound=proved if everywhere else None,
+            claim=min(known) if known else None,
+            witness=target.witness,
+            near_miss=target.near_miss() if verdict is Verdict.UNKNOWN else None,
+            replay=replay(self.network, self.query, target.witness) if target.witness else (),
+            certified=None if proof_file is None else certificate is not None,
+            certificate=certificate,
+            closed=1.0 if verdict is Verdict.VERIFIED else min(share, 1.0),
+            nodes=sum(search.progress().nodes for search in self.searches),
+            programs=sum(search.programs for search in self.searches),
+            seconds=time.monotonic() - self.started,
+            cpu_seconds=used.cpu_seconds - self.cpu,
+            peak_mib=used.peak_mib,
+            network=self.network.digest,
+            query=self.query.digest,
+            solver=name_of(self.method.solver),
+            versions=versions(),
+        )
 
-def _try(goal: Goal, best: attack.Best, target: _Counterexample, x: Array) -> bool:
-    """Offer a point that a solver found."""
-    attack.from_point(goal, x, best)
-    return best.point is not None and target.offer(best.value, best.point)
+    def _save(self, stream: BinaryIO) -> str:
+        """Write what is proved so far; return what to add to the reason."""
+        from optverify.certificate import save
 
+        try:
+            save(stream, self.network, self.query, self.goals, self.proofs)
+        except CertificateError as error:
+            return f" (the tree was not saved: {error})"
+        return " (the tree is saved)"
 
-def one_thread() -> threadpool_limits:
-    """Keep BLAS to one thread: the products are small, and threads that wait for them burn a core."""
-    return threadpool_limits(limits=1, user_api="blas")
+    def _certify(self, stream: BinaryIO) -> Certificate:
+        """Write the proof or the counterexample as the checker has accepted it."""
+        from optverify.certificate import certify, check, walk, write_falsified
 
-
-def name_of(solver: str | Solver | None) -> str | None:
-    """Return the name of a solver that may be given as one."""
-    return None if solver is None else solvers.get(solver).name
+        began, written, witness = cpu_seconds(), BytesIO(), self.target.witness
+        if witness is not None and witness.case is not None:
+            write_falsified(written, self.network, self.query, witness.case, witness.x)
+            check(BytesIO(written.getvalue()), self.network, self.query)
+        else:
+            certify(written, self.network, self.query, self.goals, self.proofs)
+        stream.write(written.getvalue())
+        nodes = [] if witness is not None else [node for proof in self.proofs for node in walk(proof)]
+        leaves = sum(not node.children for node in nodes)
+        return Certificate(len(written.getvalue()), len(nodes), leaves, cpu_seconds() - began)
 
 
 def _judge(stop: Stop, any_goal: bool, target: _Counterexample) -> tuple[Verdict, str]:
@@ -282,157 +310,3 @@ def _judge(stop: Stop, any_goal: bool, target: _Counterexample) -> tuple[Verdict
         return Verdict.VERIFIED, "rigorous bounds close every part of the region"
     near = target.nearest is not None and target.nearest[0] <= NEAR
     return Verdict.UNKNOWN, stop.value + (" (near miss)" if near else "")
-
-
-class _Minimum:
-    """Search target: the least value of one row, to within a gap."""
-
-    def __init__(self, goal: Goal, gap: float) -> None:
-        self.goal, self.gap = goal, gap
-        self.upper, self.threshold = np.inf, np.inf
-        self.point: Array | None = None
-        self.exact = np.nan
-        self._tried = np.inf
-
-    def offer(self, value: float, point: Array) -> bool:
-        """Evaluate a better point exactly and raise the bar; never ends the search."""
-        if value < self._tried:
-            self._tried = value
-            x = self.goal.region.clamp(point.tolist())
-            low, high = self.goal.network.enclose(x)[0]
-            upper = round_up(high)
-            if upper < self.upper or self.point is None:
-                self.upper, self.point, self.exact = upper, point, nearest((low + high) / 2)
-                self.threshold = upper - self.gap * max(1.0, abs(upper)) if np.isfinite(upper) else np.inf
-        return False
-
-
-def bound(
-    network: Network,
-    region: Box,
-    objective: Linear | str | ArrayLike,
-    *,
-    method: str = "exact",
-    sense: Literal["min", "max"] = "min",
-    solver: str | Solver | None = "highs",
-    gap: float = 1e-6,
-    time_limit: float | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    seed: int = 0,
-    workers: int = 1,
-) -> BoundResult:
-    """Enclose the optimum of a linear objective of the outputs (and inputs) over a box.
-
-    Parameters
-    ----------
-    network : Network
-    region : Box
-    objective : Linear, str or (n_outputs,) array
-        For instance ``"Y_0 - Y_1"``.
-    method : str
-        ``interval``, ``crown``, ``triangle``, ``bigm`` (a claim with a rigorous root bound), or ``exact``
-        (branch and bound until the gap is closed).
-    sense : "min" or "max"
-    solver : str or Solver or None
-    gap : float
-        ``exact`` ends once upper - lower <= gap * max(1, |upper|).
-    time_limit : float, seconds, optional
-    progress : callable, optional
-    seed : int
-    workers : int
-        Processes; see :func:`verify`.
-
-    Returns
-    -------
-    BoundResult
-
-    Raises
-    ------
-    InputError
-        Unknown method, or an objective that is not linear.
-    ShapeError
-        Sizes disagree.
-    """
-    with one_thread():
-        return _bound(network, region, objective, method, sense, solver, gap, time_limit, progress, seed, workers)
-
-
-def _bound(
-    network: Network,
-    region: Box,
-    objective: Linear | str | ArrayLike,
-    method: str,
-    sense: Literal["min", "max"],
-    solver: str | Solver | None,
-    gap: float,
-    time_limit: float | None,
-    progress: Callable[[Progress], None] | None,
-    seed: int,
-    workers: int,
-) -> BoundResult:
-    started = time.monotonic()
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
-    if sense not in ("min", "max"):
-        raise InputError(f"sense must be 'min' or 'max', not {sense!r}")
-    if not gap >= 0:
-        raise InputError("gap must not be negative")
-    linear = _linear(network, objective)
-    if region.size != network.n_inputs:
-        raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
-    goal = Goal(append_rows(network, [linear if sense == "min" else -linear]), region, ((0,),), (0,), ((0,),))
-    target, best = _Minimum(goal, gap), attack.Best()
-    result: Bounded
-    try:
-        attack.attack(goal, region.outward, best, np.random.default_rng(seed), stop_at=-np.inf)
-        if best.point is not None:
-            target.offer(best.value, best.point)
-        result = METHODS[method](Task(goal, target, best, solver, time_limit, progress, workers))
-    except KeyboardInterrupt:
-        result = Bounded(-np.inf, None, False, "interrupted")
-    if target.point is None:  # every sampled value overflowed: any point of the region will do
-        target.offer(-np.inf, 0.5 * region.outward.lower + 0.5 * region.outward.upper)
-    assert target.point is not None
-    lower, upper, claim, attained = result.lower, target.upper, result.claim, target.exact
-    if sense == "max":
-        lower, upper, attained = -upper, -lower, -attained
-        claim = None if claim is None else -claim
-    return BoundResult(
-        lower=lower,
-        upper=upper,
-        claim=claim,
-        point=tuple(nearest(v) for v in region.clamp(target.point.tolist())),
-        attained=attained,
-        sense=sense,
-        method=method,
-        solver=name_of(solver) if result.claim is not None or result.programs else None,
-        complete=result.complete,
-        reason=result.reason,
-        nodes=result.nodes,
-        programs=result.programs,
-        seconds=time.monotonic() - started,
-        objective=str(linear),
-        network=network.digest,
-        versions=versions(),
-    )
-
-
-def _linear(network: Network, objective: Linear | str | ArrayLike) -> Linear:
-    """Read an objective and check that its variables exist."""
-    if isinstance(objective, str):
-        from optverify.io.expression import parse_linear
-
-        linear = parse_linear(objective)
-    elif isinstance(objective, Linear):
-        linear = objective
-    else:
-        row = np.asarray(objective, dtype=object).ravel()
-        if row.size != network.n_outputs:
-            raise ShapeError(f"the objective has {row.size} entries, the network {network.n_outputs} outputs")
-        terms = {("Y", j): rational(v) for j, v in enumerate(row.tolist())}
-        linear = Linear({k: v for k, v in terms.items() if v})  # type: ignore[misc]
-    sizes = {"X": network.n_inputs, "Y": network.n_outputs}
-    for kind, index in linear.terms:
-        if not 0 <= index < sizes[kind]:
-            raise ShapeError(f"{kind}_{index} is out of range: the network has {sizes[kind]} of them")
-    return linear

@@ -6,19 +6,23 @@ import io
 import json
 import subprocess
 import sys
+import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from optverify import Box, Network, Query, Verdict, kernel, outputs, verify
 from optverify.canonical import network_text, property_text
-from optverify.certificate import check, check_file, read, walk
+from optverify.certificate import certify, check, check_file, read, shrink, write_verified
 from optverify.errors import CertificateError, InputError, MalformedCertificate, OutputError, RejectedCertificate
-from optverify.proof import InputSplit, NeuronSplit
+from optverify.network import Affine
+from optverify.proof import Close, InputSplit, NeuronSplit, Proof, walk
 from optverify.search.branching import Hybrid
 from tests import oracle
 from tests.strategies import boxes, networks
@@ -94,7 +98,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Query, byt
     (root,) = read(io.BytesIO(data), query.goals(network))[1]
     nodes = list(walk(root))
     assert {type(node.split) for node in nodes if node.split} == {InputSplit, NeuronSplit}
-    assert {close.g is None for node in nodes for close in node.closes} == {True, False}
+    assert {close.advice is None for node in nodes for close in node.closes} == {True, False}
     return network, query, data
 
 
@@ -113,6 +117,183 @@ def test_mutants_are_refused_or_still_true(proof: tuple[Network, Query, bytes]) 
         except CertificateError:
             continue
     assert accepted < 40  # the statement is true, so some mutants may prove it; most must not
+
+
+@pytest.mark.parametrize("field", ["weights", "slopes", "multipliers", "index", "at", "relu", "refresh", "empty"])
+def test_mutants_of_every_field(proof: tuple[Network, Query, bytes], field: str) -> None:
+    """Another number anywhere in the tree is refused by both checkers, or still proves the true statement for both."""
+    network, query, data = proof
+    rng, seen = np.random.default_rng(1), 0
+    goals = query.goals(network)
+    for _ in range(25):
+        (root,) = read(io.BytesIO(data), goals)[1]
+        nodes = [node for node in walk(root) if changed(node, field, np.random.default_rng(0))]
+        if not nodes:
+            continue
+        (root,) = read(io.BytesIO(data), goals)[1]
+        nodes = [node for node in walk(root) if has(node, field)]
+        changed(nodes[int(rng.integers(len(nodes)))], field, rng)
+        stream = io.BytesIO()
+        try:
+            write_verified(stream, network, query, [root])
+            check(io.BytesIO(stream.getvalue()), network, query)
+        except CertificateError:
+            seen += 1
+            continue
+        exact(network, query, stream.getvalue())
+    assert seen or field in ("refresh", "weights", "slopes", "at")
+
+
+def has(node: Proof, field: str) -> bool:
+    """Whether a node has a field."""
+    advice = [close.advice for close in node.closes if close.advice is not None]
+    return {
+        "weights": bool(node.closes),
+        "slopes": any(a.slopes.size for a in advice),
+        "multipliers": any(a.multipliers.size for a in advice),
+        "index": node.split is not None,
+        "at": isinstance(node.split, InputSplit),
+        "relu": isinstance(node.split, NeuronSplit),
+    }.get(field, True)
+
+
+def changed(node: Proof, field: str, rng: np.random.Generator) -> bool:
+    """Change a field of a node; tell whether it has it."""
+    if not has(node, field):
+        return False
+    factor = float(rng.choice([-1.0, 0.0, 0.5, 2.0, 1e6]))
+    if field == "refresh":
+        node.refresh = not node.refresh
+    elif field == "empty":
+        node.empty = not node.empty
+    elif field == "index" and node.split is not None:
+        node.split = replace(node.split, index=int(rng.integers(5)))
+    elif field == "at" and isinstance(node.split, InputSplit):
+        node.split = replace(node.split, at=node.split.at * factor + float(rng.normal()))
+    elif field == "relu" and isinstance(node.split, NeuronSplit):
+        node.split = replace(node.split, relu=int(rng.integers(3)))
+    else:
+        node.closes = [spoilt(close, field, factor, rng) for close in node.closes]
+    return True
+
+
+def spoilt(close: Close, field: str, factor: float, rng: np.random.Generator) -> Close:
+    """Change a field of a close."""
+    if field == "weights":
+        return replace(close, weights=tuple(int(w) for w in rng.integers(0, 9, len(close.weights))))
+    if close.advice is None:
+        return close
+    if field == "slopes":
+        return replace(
+            close, advice=replace(close.advice, slopes=(255 * rng.random(close.advice.slopes.size)).astype(np.uint8))
+        )
+    return replace(close, advice=replace(close.advice, multipliers=close.advice.multipliers * factor))
+
+
+def test_missing_and_double_children(proof: tuple[Network, Query, bytes]) -> None:
+    """A tree without one of its leaves, or with one of them twice, is refused by both checkers."""
+    network, query, data = proof
+    start = data.index(b"\n", data.index(b"\n") + 1) + 1
+    goals = query.goals(network)
+    for double in (False, True):
+        (root,) = read(io.BytesIO(data), goals)[1]
+        leaf = next(node for node in walk(root) if not node.children and node.closes)
+        if double:
+            leaf.closes = leaf.closes * 2
+        else:
+            leaf.closes = []
+        stream = io.BytesIO()
+        write_verified(stream, network, query, [root])
+        with pytest.raises(CertificateError):
+            check(io.BytesIO(stream.getvalue()), network, query)
+        with pytest.raises((kernel.Rejected, kernel.Malformed)):
+            exact(network, query, stream.getvalue())
+    records = zlib.decompress(data[start:])
+    for cut in (records[:-3], records + records[-3:], records * 2):
+        forged = data[:start] + zlib.compress(cut)
+        with pytest.raises(CertificateError):
+            check(io.BytesIO(forged), network, query)
+        with pytest.raises((kernel.Rejected, kernel.Malformed)):
+            exact(network, query, forged)
+
+
+def test_what_is_not_needed_is_left_out() -> None:
+    """Splits of a region that closes as it is, and refreshes that no leaf needs, are not in the certificate."""
+    network, query = hard_problem()
+    (case,) = query.cases
+    easy = Query.never(case.region, outputs(2)[0] <= -1000, 2)
+    (goal,) = easy.goals(network)
+    root = Proof(split=NeuronSplit(0, 1))
+    low, high = root.children = (Proof(split=InputSplit(0, 0.5)), Proof(closes=[Close(0, (2**40,))]))
+    low.children = (Proof(closes=[Close(0, (3,))]), Proof(closes=[Close(0, (7,))]))
+    stream = io.BytesIO()
+    certify(stream, network, easy, [goal], [root])
+    ((small,),) = read(io.BytesIO(stream.getvalue()), [goal])[1:]
+    assert [(len(node.closes), node.children) for node in walk(small)] == [(1, ())]
+    assert small.closes[0].weights == (1,)
+    exact(network, easy, stream.getvalue())
+    leaf = Proof(closes=[Close(0, (1,))])
+    shrink(goal, leaf)
+    assert not leaf.refresh
+    assert high.closes
+
+
+def test_a_tree_that_proves_nothing_is_not_written() -> None:
+    """Nothing reaches the file."""
+    network, query = hard_problem()
+    (goal,) = query.goals(network)
+    stream = io.BytesIO()
+    with pytest.raises(RejectedCertificate):
+        certify(stream, network, query, [goal], [Proof(closes=[Close(0, (1, 0))])])
+    assert not stream.getvalue()
+
+
+def test_rounded_multipliers_are_what_the_checker_reads(proof: tuple[Network, Query, bytes]) -> None:
+    """Slopes have 8 bits, numbers 11, unless a close needs more; what is bounded is what the checker bounds."""
+    network, query, data = proof
+    (root,) = read(io.BytesIO(data), query.goals(network))[1]
+    advice = [close.advice for node in walk(root) for close in node.closes if close.advice is not None]
+    numbers = np.concatenate([a.multipliers for a in advice])
+    mantissas = np.ldexp(np.frexp(numbers)[0], 11)
+    assert (mantissas == np.rint(mantissas)).mean() > 0.9
+    assert len(data) < 60 * sum(not node.children for node in walk(root)) + 400
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.integers(-(2**53), 2**53).map(float),
+            st.sampled_from([0.0, -0.0, 5e-324, -5e-324, 2.0**-1022, 1.7976931348623157e308, 0.1, 2.0**-149]),
+        ),
+        min_size=6,
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_networks_are_written_exactly(values: list[float], sparse: bool) -> None:
+    """The same bytes as by one rational at a time."""
+    weight = np.array(values[:4]).reshape(2, 2)
+    slack = [abs(v) for v in values[:2]]
+    network = Network((Affine(sp.csr_array(weight) if sparse else weight, values[4:], slack=slack),))
+    exactly, shift = slow_integers([*(v for v in values[:4] if v), *values[4:]])
+    slacks, slack_shift = slow_integers(slack)
+    numbers = iter(exactly)
+    rows = [[n for j, v in enumerate(row) if v for n in (j, next(numbers))] for row in weight.tolist()]
+    layer = {"affine": [2, 2], "shift": shift, "rows": rows, "bias": list(numbers)}
+    text = {
+        "format": "optverify network 1",
+        "inputs": 2,
+        "layers": [{**layer, "slack_shift": slack_shift, "slack": slacks}],
+    }
+    assert network_text(network) == json.dumps(text, separators=(",", ":")).encode()
+
+
+def slow_integers(values: list[float]) -> tuple[list[int], int]:
+    """Write floats over their least common power of two."""
+    exactly = [Fraction(v) for v in values]
+    shift = max((v.denominator.bit_length() - 1 for v in exactly), default=0)
+    return [int(v * 2**shift) for v in exactly], shift
 
 
 def test_truncated_and_extended_files_are_malformed(proof: tuple[Network, Query, bytes]) -> None:
@@ -138,6 +319,7 @@ def test_other_problems_are_refused(proof: tuple[Network, Query, bytes]) -> None
         (network, Query.never(wider, outputs(2)[0] <= -1000, 2)),
         (network, Query((case, case), 2, 2)),
     ]
+    swaps += [(network, Query((), 2, 2))]
     for net, prop in swaps:
         with pytest.raises(CertificateError):
             check(io.BytesIO(data), net, prop)

@@ -91,6 +91,13 @@ def test_digest_depends_on_content_and_not_on_storage() -> None:
     weight, bias = np.array([[1.0, 0.0], [0.5, -2.0]]), np.array([0.0, 1.0])
     dense, sparse = Network((Affine(weight, bias),)), Network((Affine(sp.csr_array(weight), bias),))
     assert dense.digest == sparse.digest
+    by_columns = Affine(np.asfortranarray(weight), bias)
+    signed = Affine(np.where(weight == 0, -0.0, weight), bias)
+    assert dense.digest == Network((by_columns,)).digest == Network((signed,)).digest
+    for layer in (*dense.layers, *sparse.layers, by_columns, signed):
+        assert isinstance(layer, Affine)
+        assert layer.roundings.tolist() == [2, 3]
+        assert (layer.exact.columns, layer.exact.weights) == (((0,), (0, 1)), ((2,), (1, -4)))
     others = [
         Network((Affine(np.array([[1.0, 1e-300], [0.5, -2.0]]), bias),)),
         Network((Affine(weight, bias + 1e-9),)),

@@ -18,6 +18,7 @@ def crown(
     network: Network,
     region: Interval,
     known: Bounds | None = None,
+    anew: NDArray[np.bool_] | None = None,
 ) -> tuple[Bounds, Frame]:
     """Bound every pre-activation by backward substitution, refined by interval arithmetic.
 
@@ -28,6 +29,8 @@ def crown(
     known : Bounds, (B, n_k) each, optional
         Proved bounds, or splits (l or u set to 0): intersected with the new ones. Neurons that they fix are
         not bounded again.
+    anew : (B,) bool, optional
+        For which boxes; the others keep what is known, refined by interval arithmetic. All by default.
 
     Returns
     -------
@@ -48,6 +51,8 @@ def crown(
                 frame.refine(known.layers[len(found)])
             z = frame.inputs[-1]
             open_ = layer.mask & (z.lower < 0) & (z.upper > 0)
+            if anew is not None:
+                open_ &= anew[:, None]
             # Below the second layer interval arithmetic is already exact.
             if position >= 2 and open_.any() and not isinstance(network.layers[position - 1], Relu):
                 frame.refine(_both_sides(frame, open_))

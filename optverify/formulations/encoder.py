@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
 
 from optverify.errors import InputError, ShapeError
 from optverify.formulations.program import Block, Cone, Program
@@ -157,6 +156,8 @@ class Assembly:
 
     def program(self, c: Array, c0: float, name: str) -> Program:
         """Return what has been assembled."""
+        from scipy.sparse import csc_array
+
         row, column, value = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
         return Program(
             c=c,

@@ -15,7 +15,6 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Array
@@ -98,8 +97,10 @@ class Program:
     name: str = ""
 
     def __post_init__(self) -> None:
+        from scipy.sparse import csc_array
+
         n, m = np.size(self.c), np.size(self.b)
-        matrix = sp.csc_array(self.A, dtype=np.float64, copy=True)
+        matrix = csc_array(self.A, dtype=np.float64, copy=True)
         matrix.sum_duplicates()
         if matrix.shape != (m, n):
             raise ShapeError(f"A has shape {matrix.shape}, expected {(m, n)}")

@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from optverify.errors import InputError
 from optverify.interval import UNIT, Array
 from optverify.io.exactness import exact_add, exact_multiply, exact_sums, is_power_of_two
 from optverify.io.schedule import STEPS, ZERO, Graph, Ids, Rectified, Rows, layers
+from optverify.io.sparse import csr, stack
 from optverify.network import Network
 
 SMALLEST_NORMAL = 2.0**-1022
@@ -75,7 +75,7 @@ class Builder:
 
         Parameters
         ----------
-        weight : (m, k) float64, dense or csr_array
+        weight : (m, k) float64, dense or csr_array; or (m,), a diagonal
             An entry that is stored is a term, also if it is zero.
         ids : (k,) int
         bias : (m,) float64, optional
@@ -89,7 +89,10 @@ class Builder:
         -------
         (m,) int
         """
-        weight, columns = _without_zero(weight, ids.ravel())
+        columns = ids.ravel()
+        if weight.ndim == 1 and (roundings is None or (columns == ZERO).any() or _repeated(columns).any()):
+            weight = csr(weight)
+        weight, columns = _without_zero(weight, columns)
         rows = int(weight.shape[0])
         if roundings is None:
             terms = np.full(rows, columns.size) if isinstance(weight, np.ndarray) else np.diff(weight.indptr)
@@ -102,7 +105,7 @@ class Builder:
             else:
                 # w1 x + w2 x is not (w1 + w2) x in the deployed program: give each occurrence its own copy.
                 columns = columns.copy()
-                columns[repeated] = self.exact(sp.eye_array(int(repeated.sum()), format="csr"), columns[repeated])
+                columns[repeated] = self.exact(csr(np.ones(int(repeated.sum()))), columns[repeated])
         relative = np.broadcast_to(np.asarray(slack, np.float64), rows)
         fresh = self._rows(weight, columns, bias, np.broadcast_to(np.asarray(roundings, np.int64), rows), relative)
         if bias is None and not relative.any():
@@ -137,7 +140,7 @@ class Builder:
         if sign == 1.0:
             if not values.any():
                 return ids
-            if (ids != ZERO).all() and self._open.issuperset(np.unique(self._operation_of(ids)).tolist()):
+            if (ids != ZERO).all() and self._open.issuperset(self._operation_of(ids).ravel().tolist()):
                 return self._with_bias(ids.ravel(), values.ravel()).reshape(ids.shape)
         return self.elementwise(sign, ids, values, roundings=1)
 
@@ -187,7 +190,7 @@ class Builder:
         """Add the step ``factors * ids + bias``, entry by entry; all arrays broadcast to the shape of `ids`."""
         coefficients, relative = np.broadcast_to(factors, ids.shape), np.broadcast_to(slack, ids.shape)
         offset = None if bias is None else np.broadcast_to(bias, ids.shape).ravel()
-        weight = _termwise(np.asarray(coefficients, np.float64).reshape(-1, 1))
+        weight = np.asarray(coefficients, np.float64).ravel()
         fresh = self.affine(weight, ids.ravel(), offset, roundings=roundings, slack=relative.ravel())
         return fresh.reshape(ids.shape)
 
@@ -233,7 +236,7 @@ class Builder:
         Where the coordinates that are ready last come from exact rows too, those are inserted, so that both
         fit into one layer (if the coefficients and biases can be added without rounding).
         """
-        weight, columns = _without_zero(sp.csr_array(weight), ids.ravel())
+        weight, columns = _without_zero(csr(weight), ids.ravel())
         if _repeated(columns).any():
             weight, columns = _over_distinct(weight, columns)
             weight.sum_duplicates()
@@ -249,7 +252,7 @@ class Builder:
         nonzero = np.flatnonzero(array)
         if nonzero.size:
             none = np.empty(0, np.int64)
-            fresh[nonzero] = self.exact(sp.csr_array((nonzero.size, 0)), none, array.ravel()[nonzero])
+            fresh[nonzero] = self.exact(csr((nonzero.size, 0)), none, array.ravel()[nonzero])
         return fresh.reshape(array.shape)
 
     def relu(self, ids: Ids) -> Ids:
@@ -312,7 +315,7 @@ class Builder:
             used = np.unique(weight.indices)
             if used.size < columns.size:
                 indices = np.searchsorted(used, weight.indices)
-                weight = sp.csr_array((weight.data, indices, weight.indptr), (weight.shape[0], used.size))
+                weight = csr((weight.data, indices, weight.indptr), (weight.shape[0], used.size))
                 columns = columns[used]
         offset = np.zeros(weight.shape[0]) if bias is None else np.asarray(bias, np.float64).ravel()
         return self._graph.rows(weight, columns, offset, roundings, slack)
@@ -330,11 +333,8 @@ class Builder:
             if not isinstance(block, Rows):  # only products are open
                 raise TypeError(block)
             rows = ids[group] - block.first
-            whole = np.array_equal(rows, np.arange(block.bias.size))
-            weight = block.weight if whole else block.weight[rows]
-            result[group] = self._rows(
-                weight, block.columns, values[group], block.roundings[rows] + 1, block.slack[rows]
-            )
+            weight, columns = block.select(rows)
+            result[group] = self._rows(weight, columns, values[group], block.roundings[rows] + 1, block.slack[rows])
         return result
 
     def _exact_terms(self, coefficients: list[float], ids: list[Ids], bias: Array | None = None) -> Ids:
@@ -370,17 +370,16 @@ class Builder:
             rows = columns[inside] - block.first
             if isinstance(block, Rectified) or block.rounded[rows].any():
                 return weight, columns, bias
-            parts.append((inside, sp.csr_array(block.weight)[rows], block.columns, block.bias[rows]))
+            parts.append((inside, csr(block.weight)[rows], block.columns, block.bias[rows]))
         others = np.flatnonzero(~last)
-        parts.append((others, sp.eye_array(others.size, format="csr"), columns[others], np.zeros(others.size)))
+        parts.append((others, csr(np.ones(others.size)), columns[others], np.zeros(others.size)))
         earlier = np.unique(np.concatenate([part[2] for part in parts]))
         order = np.argsort(np.concatenate([part[0] for part in parts]))
-        inserted = sp.vstack(
+        inserted = stack(
             [
-                sp.csr_array((w.data, np.searchsorted(earlier, c)[w.indices], w.indptr), (w.shape[0], earlier.size))
+                csr((w.data, np.searchsorted(earlier, c)[w.indices], w.indptr), (w.shape[0], earlier.size))
                 for _, w, c, _ in parts
-            ],
-            format="csr",
+            ]
         )[order]
         constants = np.concatenate([part[3] for part in parts])[order]
         terms, multiplied = exact_multiply(weight.data, constants[weight.indices])
@@ -392,7 +391,7 @@ class Builder:
             and (abs(weight) @ abs(inserted)).sum() < 1 / UNIT
         ):
             return weight, columns, bias
-        return sp.csr_array(weight @ inserted), earlier, bias + weight @ constants
+        return csr(weight @ inserted), earlier, bias + weight @ constants
 
 
 def _termwise(coefficients: Array) -> Any:
@@ -400,7 +399,7 @@ def _termwise(coefficients: Array) -> Any:
     rows, terms = coefficients.shape
     size = rows * terms
     indices = np.arange(size, dtype=np.int32)
-    return sp.csr_array((coefficients.ravel(), indices, np.arange(0, size + 1, terms, dtype=np.int32)), (rows, size))
+    return csr((coefficients.ravel(), indices, np.arange(0, size + 1, terms, dtype=np.int32)), (rows, size))
 
 
 def _broadcast(ids: Ids, constant: ArrayLike) -> tuple[Ids, Array]:
@@ -460,4 +459,4 @@ def _over_distinct(weight: Any, columns: Ids) -> tuple[Any, Ids]:
     distinct, inverse = np.unique(columns, return_inverse=True)
     # Copied: sorting and summing work in place.
     entries = (weight.data.copy(), inverse[weight.indices], weight.indptr.copy())
-    return sp.csr_array(entries, (weight.shape[0], distinct.size)), distinct
+    return csr(entries, (weight.shape[0], distinct.size)), distinct

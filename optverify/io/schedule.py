@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from optverify.errors import InputError
 from optverify.interval import Array
+from optverify.io.sparse import csr, stack
 from optverify.network import Affine, Layer, Relu
 
 Ids = NDArray[np.int64]
@@ -48,7 +48,7 @@ class Rows:
     Parameters
     ----------
     first : int
-    weight : (m, k) float64, dense or csr_array
+    weight : (m, k) float64, dense or csr_array; or (m,), a diagonal
     columns : (k,) int
         Distinct coordinates, none of them :data:`ZERO`.
     bias, roundings, slack : (m,) arrays
@@ -74,10 +74,22 @@ class Rows:
 
     def reads(self, rows: NDArray[np.int64]) -> Ids:
         """Return the coordinates that some of the rows read; a stored zero counts as read."""
+        if self.weight.ndim == 1:
+            return self.columns[rows]
         if isinstance(self.weight, np.ndarray) or rows.size == self.bias.size:
             return self.columns
         used: NDArray[np.int64] = np.unique(self.weight[rows].indices)
         return self.columns[used]
+
+    def select(self, rows: NDArray[np.int64]) -> tuple[Any, Ids]:
+        """Return the weight and the columns of some rows, in any order and also repeatedly."""
+        weight = self.weight
+        if weight.ndim == 1:
+            if len(set(rows.tolist())) == rows.size:
+                return weight[rows], self.columns[rows]
+            weight = csr(weight)
+        whole = np.array_equal(rows, np.arange(self.bias.size))
+        return weight if whole else weight[rows], self.columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +262,7 @@ class _Use:
         twice = live & (rectified >= 0) & (until >= (depth + 1) * STEPS)
         twice[shown[(times_shown > 1) & (depth[shown] == steps.size - 1)]] = True
         twice &= (step == steps[np.minimum(depth, steps.size - 1)]) & (rounded | (step == 0))
-        steps[np.unique(depth[twice])] += 1
+        steps += np.bincount(depth[twice], minlength=steps.size) > 0
         return cls(time, until, rectified, source, steps.tolist(), blocks)
 
     def alive(self, now: int) -> Ids:
@@ -307,11 +319,11 @@ def _affine(before: Ids, after: Ids, blocks: list[Rows], size: int) -> Affine:
         if start == stop:
             continue
         rows = wanted[start:stop] - block.first
-        weight = block.weight if rows.size == block.bias.size else block.weight[rows]
-        pieces.append((np.arange(start, stop), weight, position[block.columns]))
+        weight, columns = block.select(rows)
+        pieces.append((np.arange(start, stop), weight, position[columns]))
         bias[start:stop], slack[start:stop] = block.bias[rows], block.slack[rows]
         roundings[start:stop] = block.roundings[rows]
-    pieces.append((riders, sp.eye_array(riders.size, format="csr"), position[wanted[riders]]))
+    pieces.append((riders, np.ones(riders.size), position[wanted[riders]]))
     weight = _assemble(pieces, (wanted.size, before.size))
     if not np.array_equal(wanted, after):
         weight, bias, roundings, slack = weight[copies], bias[copies], roundings[copies], slack[copies]
@@ -335,6 +347,8 @@ def _assemble_dense(pieces: list[Piece], shape: tuple[int, int]) -> Array:
         if not isinstance(piece, np.ndarray):
             entries = piece.tocoo()
             dense[rows[entries.row], _present(columns[entries.col])] = entries.data
+        elif piece.ndim == 1:
+            dense[rows, _present(columns)] = piece
         elif columns.size and (np.diff(columns) == 1).all() and columns[0] >= 0:
             dense[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = piece
         else:
@@ -345,15 +359,15 @@ def _assemble_dense(pieces: list[Piece], shape: tuple[int, int]) -> Array:
 def _assemble_sparse(pieces: list[Piece], shape: tuple[int, int]) -> Any:
     stacked, places = [], []
     for rows, piece, columns in pieces:
-        csr = sp.csr_array(piece)
-        indices = _present(columns[csr.indices])
-        stacked.append(sp.csr_array((csr.data, indices, csr.indptr), shape=(rows.size, shape[1])))
+        part = csr(piece)
+        indices = _present(columns[part.indices])
+        stacked.append(csr((part.data, indices, part.indptr), (rows.size, shape[1])))
         places.append(rows)
     place = np.concatenate(places)
     empty = np.setdiff1d(np.arange(shape[0]), place)  # a row for ZERO has no entries
-    stacked.append(sp.csr_array((empty.size, shape[1])))
+    stacked.append(csr((empty.size, shape[1])))
     place = np.concatenate([place, empty])
-    joined = sp.vstack(stacked, format="csr")
+    joined = stack(stacked)
     return joined if (np.diff(place) == 1).all() else joined[np.argsort(place)]
 
 

@@ -15,7 +15,6 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from optverify.errors import InputError, ShapeError
@@ -23,6 +22,7 @@ from optverify.interval import UNIT, Array
 from optverify.io.exactness import exact_add, exact_divide, exact_multiply
 from optverify.io.lowering import SMALLEST_NORMAL, Builder
 from optverify.io.schedule import Ids, check_terms
+from optverify.io.sparse import csr
 
 DIGITS_OF = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 """The formats that can be read, with their significant binary digits."""
@@ -300,7 +300,7 @@ def linear(
     indices = np.broadcast_to(places, (len(flat), outputs, fan)).ravel()
     entries = np.broadcast_to(weight, (len(flat), outputs, fan)).ravel()
     ends = np.arange(0, entries.size + 1, fan, dtype=np.int32)
-    matrix = sp.csr_array((entries, indices, ends), (len(flat) * outputs, flat.size))
+    matrix = csr((entries, indices, ends), (len(flat) * outputs, flat.size))
     fresh = build.affine(matrix, flat.ravel(), None if offsets is None else offsets.ravel(), roundings=roundings)
     return fresh.reshape(*lead, outputs)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Array
 from optverify.io.lowering import Builder
 from optverify.io.schedule import ZERO, Ids, check_terms
+from optverify.io.sparse import csr
 
 OUTSIDE = -1
 """Position of the padding in a window."""
@@ -138,7 +139,7 @@ def convolution(build: Builder, ids: Ids, weight: Array, bias: Array | None, win
     )
 
 
-def _convolution_matrix(weight: Array, window: Window, spatial: tuple[int, ...], groups: int) -> sp.csr_array:
+def _convolution_matrix(weight: Array, window: Window, spatial: tuple[int, ...], groups: int) -> Any:
     """Return the matrix from (C, *spatial) to (M, *positions), with a stored entry for each term."""
     outputs, fan = weight.shape[0], weight.shape[1]
     size, each = prod(spatial), outputs // groups
@@ -152,7 +153,7 @@ def _convolution_matrix(weight: Array, window: Window, spatial: tuple[int, ...],
     data = [np.broadcast_to(kernel, inside.shape)[inside] for kernel in weight.reshape(outputs, -1)]
     ends = np.concatenate([[0], np.cumsum(np.tile(counts, outputs))])
     entries = (np.concatenate(data), np.concatenate(indices), ends.astype(np.int32))
-    return sp.csr_array(entries, (outputs * len(places), size * fan * groups))
+    return csr(entries, (outputs * len(places), size * fan * groups))
 
 
 def average_pool(build: Builder, ids: Ids, window: Window, *, count_padding: bool, divisor: int | None = None) -> Ids:

@@ -30,3 +30,8 @@ def rounded_down(value: float | None, digits: int = 6) -> str:
 def exact(value: float) -> str:
     """Return the shortest decimal that gives back the same float64."""
     return repr(float(value))
+
+
+def certified(written: bool) -> str:
+    """Say what became of a certificate."""
+    return "written, and accepted by the checker" if written else "not written"

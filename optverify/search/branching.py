@@ -61,14 +61,14 @@ class Hybrid:
         Networks with at most this many inputs are split on inputs.
     few_neurons : int
         Nodes with at most this many unstable neurons go to the linear program and are split on neurons.
-    smear_share : float
-        Weight of the interval gradient beside the linear bound's coefficients in the choice of an input: the
-        coefficients alone stall where they vanish, a larger share costs several times the nodes.
+    smear : float
+        Weight of the interval gradient beside the linear bound's coefficients in the choice of an input. The
+        coefficients alone stall where they vanish, on large boxes; the gradient alone costs several times the nodes.
     """
 
     few_inputs: int = 12
     few_neurons: int = 4
-    smear_share: float = 1e-3
+    smear: float = 1.0
 
     def wants_program(self, unstable: int) -> bool:
         """Whether a node should be given to the linear program: it has few unstable neurons."""
@@ -80,7 +80,7 @@ class Hybrid:
         unstable = nodes.bounds.unstable(network)
         count = sum((u.sum(axis=-1) for u in unstable), np.zeros(len(nodes.wanted), int))
         neurons = neuron_scores(nodes, unstable)
-        inputs = input_scores(nodes, self.smear_share)
+        inputs = input_scores(nodes, self.smear)
         splits: list[Split | None] = []
         for b in range(len(count)):
             by_input = network.n_inputs <= self.few_inputs and count[b] > self.few_neurons
@@ -103,8 +103,12 @@ def _middle(region: Interval, scores: Array, b: int) -> InputSplit | None:
     return None
 
 
-def input_scores(nodes: Nodes, smear_share: float) -> Array:
-    """Rate each input by how much the open rows' linear bounds and gradients vary along it, (B, n_inputs)."""
+def input_scores(nodes: Nodes, share: float) -> Array:
+    """Rate each input by how much the open rows vary along it, (B, n_inputs).
+
+    Its part of what the linear bounds vary by over the box, plus `share` times its part of what the interval gradient
+    does: parts, because the two have no common scale.
+    """
     # Everything is NaN-safe: overflow makes a poor choice, not a wrong answer.
     with np.errstate(all="ignore"):
         weight = nodes.wanted / np.maximum(nodes.wanted.sum(axis=1, keepdims=True), 1e-300)
@@ -115,7 +119,13 @@ def input_scores(nodes: Nodes, smear_share: float) -> Array:
             smear = np.einsum("br,brn->bn", weight, each)
         else:
             smear = gradient_magnitude(nodes.frame, nodes.bounds, weight[:, None, :])[:, 0]
-        return np.asarray(np.nan_to_num((slope + smear_share * smear) * width, nan=0.0, posinf=1e300))
+        by_bound, by_gradient = _parts(slope * width), _parts(smear * width)
+        return np.asarray(np.nan_to_num(by_bound + share * by_gradient, nan=0.0, posinf=1e300))
+
+
+def _parts(values: Array) -> Array:
+    """Scale nonnegative rows to sum 1."""
+    return np.asarray(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300))
 
 
 def gradient_magnitude(frame: Frame, bounds: Bounds, rows: Array) -> Array:

@@ -37,6 +37,9 @@ MIN_GAIN = 0.05
 AGAIN = 4
 """... but tried again at every so many levels."""
 
+ANEW = 4
+"""Bounds are computed anew at every so many splits of neurons: they change little, and cost more than all the rest."""
+
 
 @dataclass(frozen=True, eq=False)
 class Method:
@@ -149,7 +152,8 @@ class _Expansion:
         self.goal, self.method, self.batch, self.deadline = goal, method, batch, deadline
         known = known_bounds(batch.nodes)
         self.active = Active.of(goal.network, known)
-        self.bounds, self.frame = crown(self.active.network, boxes(batch.nodes), self.active.narrow(known))
+        anew = np.array([node.stale % ANEW == 0 for node in batch.nodes])
+        self.bounds, self.frame = crown(self.active.network, boxes(batch.nodes), self.active.narrow(known), anew)
         self.rows = output_bounds(self.frame)
         self.empty = np.broadcast_to(self.bounds.empty, len(batch.nodes))
         count = len(batch.nodes)

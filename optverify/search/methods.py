@@ -11,6 +11,7 @@ from optverify.bounds.interval_propagation import propagate
 from optverify.errors import InputError
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
+from optverify.proof import Proof
 from optverify.query import Goal
 from optverify.search import attack
 from optverify.search.expand import Method
@@ -64,6 +65,8 @@ class Task:
     report : callable or None
     workers : int
         Processes.
+    proof : Proof, optional
+        Root of a tree in which ``exact`` writes down what it proves.
     """
 
     goal: Goal
@@ -73,6 +76,7 @@ class Task:
     time_limit: float | None
     report: Callable[[Progress], None] | None
     workers: int = 1
+    proof: Proof | None = None
 
     @property
     def region(self) -> Interval:
@@ -144,7 +148,7 @@ def exact(task: Task) -> Bounded:
     """Bound by branch and bound until the gap is closed."""
     method = Method(solver=task.solver, stop_at=-inf)
     with Crew([task.goal], task.workers) as crew:
-        search = Search(task.goal, task.target, crew, method, best_first=True, report=task.report, best=task.best)
+        search = Search(task.goal, task.target, crew, method, True, task.report, task.best, task.proof)
         outcome = search.run(inf if task.time_limit is None else task.time_limit)
     lower = max(outcome.progress.lower, _backward(task)[1])
     done = outcome.stop is Stop.CLOSED

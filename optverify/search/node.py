@@ -28,6 +28,8 @@ class Node:
     depth : int
     gain : float
         Share of the missing value that ascent brought at the parent, 0 to 1.
+    stale : int
+        Splits of neurons since the bounds were computed anew.
     """
 
     lower: Array
@@ -37,6 +39,7 @@ class Node:
     value: float = -np.inf
     depth: int = 0
     gain: float = 1.0
+    stale: int = 0
 
     @classmethod
     def root(cls, goal: Goal) -> Node:
@@ -56,14 +59,17 @@ def divide(node: Node, split: Split) -> tuple[Node, Node]:
     if isinstance(split, InputSplit):
         upper, lower = node.upper.copy(), node.lower.copy()
         upper[split.index] = lower[split.index] = split.at
-        return replace(node, upper=upper, depth=depth), replace(node, lower=lower, depth=depth)
+        return (
+            replace(node, upper=upper, depth=depth, stale=0),
+            replace(node, lower=lower, depth=depth, stale=0),
+        )
     z = node.layers[split.relu]
     low, high = z.lower.copy(), z.upper.copy()
     low[split.index], high[split.index] = max(low[split.index], 0.0), min(high[split.index], 0.0)
     before, after = node.layers[: split.relu], node.layers[split.relu + 1 :]
     return (
-        replace(node, layers=(*before, Interval(z.lower, high), *after), depth=depth),
-        replace(node, layers=(*before, Interval(low, z.upper), *after), depth=depth),
+        replace(node, layers=(*before, Interval(z.lower, high), *after), depth=depth, stale=node.stale + 1),
+        replace(node, layers=(*before, Interval(low, z.upper), *after), depth=depth, stale=node.stale + 1),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from optverify.bounds.crown import MAX_ENTRIES
+from optverify.checker import Nodes
 from optverify.interval import Array
 from optverify.proof import Proof
 from optverify.query import Goal
@@ -152,8 +153,8 @@ class Search:
 
     def __post_init__(self) -> None:
         sizes = self.goal.network.sizes
-        leaf_bytes = 16 * (sizes[0] + sum(sizes[k] for k in self.goal.network.relus)) + 1_000
-        self._open = Agenda(best_first=self.best_first, leaf_bytes=leaf_bytes)
+        self._leaf_bytes = 16 * (sizes[0] + sum(sizes[k] for k in self.goal.network.relus)) + 1_000
+        self._open = Agenda(best_first=self.best_first, leaf_bytes=self._leaf_bytes)
         self._open.push(Leaf(Node.root(self.goal), self.proof))
         self._away: deque[tuple[list[Leaf], list[Job]]] = deque()
 
@@ -191,6 +192,23 @@ class Search:
         assert stop is not None
         return Outcome(stop, self.progress(), self.best, self._programs)
 
+    def go_on_from(self, proof: Proof, unfinished: Sequence[Nodes]) -> None:
+        """Start from a tree of which these nodes are open; all else of it is proved, to be above 0."""
+        self.proof, self._open = proof, Agenda(best_first=self.best_first, leaf_bytes=self._leaf_bytes)
+        self._closed_lower, self._closed_share = 0.0, 1.0
+        for nodes in unfinished:
+            for b, place in enumerate(nodes.proofs):
+                groups = tuple(np.flatnonzero(nodes.open[b]).tolist())
+                layers = tuple(z.take(b) for z in nodes.bounds.layers)
+                node = Node(nodes.box.lower[b], nodes.box.upper[b], layers, groups, depth=int(nodes.depth[b]))
+                self._open.push(Leaf(node, place))
+                self._closed_share -= node.share
+
+    @property
+    def programs(self) -> int:
+        """Linear programs solved."""
+        return self._programs
+
     def progress(self) -> Progress:
         """Return the state of the search."""
         away = [leaf.node for leaves, _ in self._away for leaf in leaves]
@@ -223,7 +241,8 @@ class Search:
         leaves: list[Leaf] = []
         jobs: list[Job] = []
         self._away.append((leaves, jobs))
-        most = max(1, min(BATCH, MAX_ENTRIES // (2 * max(self.goal.network.sizes) ** 2), self._nodes + 1))
+        network = self.goal.network
+        most = max(1, min(BATCH, MAX_ENTRIES // (2 * max(network.sizes) * network.n_outputs), self._nodes + 1))
         self._open.move(most, leaves)
         self._batches += 1
         batch = Batch(self._batches, tuple(leaf.node for leaf in leaves), self.target.threshold, self.best.value)
@@ -236,9 +255,10 @@ class Search:
         if leaf.proof is not None:
             leaf.proof.closes += fate.closes
             leaf.proof.empty = fate.empty
+            leaf.proof.open = len(fate.children) == 1 or fate.stuck
             proofs = (leaf.proof,)
             if fate.split is not None:
-                leaf.proof.split, leaf.proof.children = fate.split, (Proof(), Proof())
+                leaf.proof.split, leaf.proof.children = fate.split, (Proof(open=True), Proof(open=True))
                 proofs = leaf.proof.children
         for node, proof in zip(fate.children, proofs, strict=False):
             self._open.push(Leaf(node, proof))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pickle import PicklingError
 from types import TracebackType
-
-from threadpoolctl import threadpool_limits
+from typing import TYPE_CHECKING
 
 from optverify.query import Goal
 from optverify.search.expand import Batch, Expanded, Method, expand
+
+if TYPE_CHECKING:  # a few hundredths of a second, for long searches only
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from multiprocessing.connection import Connection
 
 PATIENCE = 3.0
 """Seconds of search before other processes are started: each costs the CPU time of a start."""
@@ -36,6 +37,36 @@ class Job:
     batch: Batch
     deadline: float
     future: Future[Expanded] | None = None
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Keep BLAS to one thread: the products are small, and threads that wait for them burn a core."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process since its start, and of all its children that have ended."""
+    return sum(os.times()[:4])
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a search took.
+
+    Parameters
+    ----------
+    cpu_seconds : float
+        Of this process since its start, and of all its children that have ended.
+    peak_mib : float or None
+        Largest memory of this process, in MiB, plus for each worker that of the largest; None where the system
+        does not tell.
+    """
+
+    cpu_seconds: float
+    peak_mib: float | None
 
 
 class Crew:
@@ -58,6 +89,7 @@ class Crew:
         self._pool: ProcessPoolExecutor | None = None
         self._leash: Connection | None = None
         self._failures = 0
+        self._processes = 0
 
     def __enter__(self) -> Crew:
         return self
@@ -77,6 +109,9 @@ class Crew:
     def receive(self, job: Job) -> Expanded | None:
         """Wait for a batch; None if it is not done by its deadline."""
         while job.future is not None:
+            from concurrent.futures import CancelledError
+            from concurrent.futures.process import BrokenProcessPool
+
             pool = self._pool
             try:
                 left = job.deadline - time.monotonic()
@@ -85,7 +120,7 @@ class Crew:
                 return None
             except (PicklingError, AttributeError, TypeError):  # a strategy or solver that cannot travel
                 self.workers, job.future = 1, None
-            except (BrokenProcessPool, OSError):
+            except (BrokenProcessPool, CancelledError, OSError):
                 job.future = None
                 if pool is self._pool:
                     self.close()
@@ -96,6 +131,11 @@ class Crew:
                     self.workers = 1
         return expand(self.goals[job.goal], job.method, job.batch, job.deadline)
 
+    def used(self) -> Usage:
+        """Return what this process and the workers, which end now, have taken in all."""
+        self.close()
+        return Usage(cpu_seconds(), _peak_mib(self._processes))
+
     def close(self) -> None:
         """End the workers."""
         pool, leash, self._pool, self._leash = self._pool, self._leash, None, None
@@ -105,14 +145,29 @@ class Crew:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, job: Job) -> None:
+        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
+        from multiprocessing import get_context
+
         if self._pool is None:
             context = get_context("spawn")
             theirs, self._leash = context.Pipe(duplex=False)
+            self._processes = self.workers
             self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.goals, theirs))
         try:
             job.future = self._pool.submit(_work, job.goal, job.method, job.batch, job.deadline - time.monotonic())
         except BrokenProcessPool:
             job.future = None  # then it is done here
+
+
+def _peak_mib(workers: int) -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2.0**20 if sys.platform == "darwin" else 2.0**10
+    mine, theirs = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (mine + workers * theirs) / unit
 
 
 _goals: tuple[Goal, ...] = ()
@@ -123,7 +178,7 @@ def _begin(goals: tuple[Goal, ...], leash: Connection) -> None:
     global _goals
     _goals = goals
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(limits=1, user_api="blas")
+    one_thread()
     threading.Thread(target=_follow, args=(leash,), daemon=True).start()
 
 

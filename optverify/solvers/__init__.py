@@ -24,6 +24,7 @@ __all__ = [
     "Status",
     "available",
     "get",
+    "name_of",
 ]
 
 SOLVERS: Mapping[str, Solver] = MappingProxyType({solver.name: solver for solver in (Highs(),)})
@@ -43,6 +44,11 @@ def get(name: str | Solver) -> Solver:
         return SOLVERS[name]
     except KeyError:
         raise InputError(f"there is no solver {name!r}; choose from {', '.join(SOLVERS)}") from None
+
+
+def name_of(solver: str | Solver | None) -> str | None:
+    """Return the name of a solver that may be given as one."""
+    return None if solver is None else get(solver).name
 
 
 @dataclass(frozen=True)

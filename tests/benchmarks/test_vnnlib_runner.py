@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.vnnlib import FIELDS, Instance, UsageError, is_right, main, read_instances, totals
+from benchmarks.results import UsageError
+from benchmarks.vnnlib import FIELDS, Instance, is_right, main, read_instances, totals
 
 STUB = """
 import json, os, signal, subprocess, sys, time

@@ -257,6 +257,35 @@ def test_dead_coordinates_are_dropped() -> None:
     assert network.sizes == (3, 2, 2, 1)
 
 
+def test_dead_entries_of_an_elementwise_step_are_dropped() -> None:
+    """Such a step reads just the coordinates of its live rows, as a matrix with one entry in each row would."""
+    build = Builder(3)
+    before = build.relu(build.affine(np.ones((50, 3)), build.inputs, np.zeros(50)))
+    scaled = build.relu(build.elementwise(np.arange(2.0, 52.0), before, 1.0, roundings=2))
+    network = build.network(scaled[[7, 3]])
+    assert network.sizes == (3, 2, 2, 2, 2, 2)
+    assert [layer.roundings.tolist() for layer in network.layers if isinstance(layer, Affine)][1] == [2, 2]
+    assert network.exact([Fraction(1), Fraction(2), Fraction(3)]) == [9 * 6 + 1, 5 * 6 + 1]
+
+
+def test_a_product_by_entry_that_is_shifted_twice_keeps_both() -> None:
+    """The same row may be written with several biases; each counts the rounding of its own."""
+    build = Builder(2)
+    product = build.scale(build.inputs, [3.0, 5.0])
+    network = build.network(build.shift(product[[1, 0, 1]], [1.0, 2.0, 4.0]))
+    assert first(network).dense.tolist() == [[0.0, 5.0], [3.0, 0.0], [0.0, 5.0]]
+    assert first(network).bias.tolist() == [1.0, 2.0, 4.0]
+    assert first(network).roundings.tolist() == [2, 2, 2]
+
+
+def test_an_elementwise_step_of_repeated_and_absent_coordinates() -> None:
+    """A coordinate may come twice, and the one that is always zero leaves the bias alone."""
+    build = Builder(2)
+    ids = np.array([0, ZERO, 1, 0])
+    network = build.network(build.elementwise([2.0, 3.0, 0.0, -1.0], ids, [1.0, 2.0, 3.0, 4.0], roundings=2))
+    assert network.exact([Fraction(1, 3), Fraction(7)]) == [Fraction(5, 3), 2, 3, Fraction(11, 3)]
+
+
 def test_dead_rows_do_not_delay_live_ones() -> None:
     """A tensor's entries may be ready at different times; only those that are used count."""
     build = Builder(2)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 MAGIC = b"optverify certificate 1\n"
-Given = Iterable[tuple[int, int, tuple[int, int]]]
+Slopes = Iterable[tuple[int, int]]
+Given = Iterable[tuple[int, tuple[int, int]]]
 
 REFRESH, EMPTY = b"\x03", b"\x06"
+RULE = b"\0\0"
 
 
 def u(value: int) -> bytes:
@@ -40,17 +42,18 @@ def dyadic(value: Fraction | float) -> tuple[int, int]:
     return n, 1 - den.bit_length()
 
 
-def multipliers(given: Given) -> bytes:
-    """Write advice 2."""
-    entries = list(given)
-    return u(2) + u(len(entries)) + b"".join(u(k) + u(j) + d(*g) for k, j, g in entries)
+def listed(values: Iterable[tuple[int, bytes]]) -> bytes:
+    """Write values for some neurons, each behind the number of neurons left out."""
+    entries, out, last = sorted(values), b"", -1
+    for neuron, value in entries:
+        out += u(neuron - last - 1) + value
+        last = neuron
+    return u(len(entries)) + out
 
 
-def advice(slopes: Sequence[int] | None = None, given: Given = ()) -> bytes:
-    """Write advice 0 without slopes, else advice 1."""
-    if slopes is None:
-        return u(0)
-    return u(1) + u(len(slopes)) + bytes(slopes) + multipliers(given)[1:]
+def advice(slopes: Slopes = (), given: Given = ()) -> bytes:
+    """Write slopes and multipliers of neurons by their numbers."""
+    return listed((n, bytes([a])) for n, a in slopes) + listed((n, d(*g)) for n, g in given)
 
 
 def split_input(i: int, m: Fraction | float, below: bytes, above: bytes) -> bytes:
@@ -63,12 +66,12 @@ def split_neuron(k: int, j: int, below: bytes, above: bytes) -> bytes:
     return u(2) + u(k) + u(j) + below + above
 
 
-def lemma(k: int, j: int, side: int, how: bytes = b"\x00") -> bytes:
+def lemma(k: int, j: int, side: int, how: bytes = RULE) -> bytes:
     """Write one bound."""
     return u(4) + u(k) + u(j) + u(side) + how
 
 
-def close(group: int, mu: Sequence[int] = (), how: bytes = b"\x00") -> bytes:
+def close(group: int, mu: Sequence[int] = (), how: bytes = RULE) -> bytes:
     """Write the end of one group."""
     return u(5) + u(group) + b"".join(map(u, mu)) + how
 

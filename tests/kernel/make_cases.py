@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kernel import build
-from tests.kernel.build import EMPTY, REFRESH, advice, close, lemma, multipliers, split_input, split_neuron, u
+from tests.kernel.build import EMPTY, REFRESH, RULE, advice, close, lemma, split_input, split_neuron, u
 
 HERE = Path(__file__).parent
 Json = dict[str, Any]
@@ -94,13 +94,13 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
     """Name -> network, property, records."""
 
     def fixed(g0: int, g1: int) -> bytes:
-        return close(0, [1], multipliers([(0, 0, (g0, 0)), (0, 1, (g1, 0))]))
+        return close(0, [1], advice((), [(0, (g0, 0)), (1, (g1, 0))]))
 
     neurons = split_neuron(
         0,
         0,
         split_neuron(0, 1, fixed(1, 0), close(0, [1])),
-        split_neuron(0, 1, close(0, [1], advice([])), fixed(0, -1)),
+        split_neuron(0, 1, close(0, [1]), fixed(0, -1)),
     )
     positive = property_(1, 1, case(UNIT, atom((1, 8), Y)))
     three = property_(
@@ -114,11 +114,11 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
     return {
         "input-split": (SAME, NEVER, TREE),
         "neuron-split": (SAME, NEVER, neurons),
-        "slopes": (ABSOLUTE, positive, close(0, [3], advice([9, 9]))),
+        "slopes": (ABSOLUTE, positive, close(0, [3], advice([(0, 9), (1, 9)]))),
         "lemma": (
             DEEP,
             property_(2, 1, case(SQUARE, atom((0, 1), Y))),
-            lemma(1, 0, 0) + lemma(1, 1, 1, advice([255, 7], [(0, 1, (3, -2))])) + close(0, [1]),
+            lemma(1, 0, 0) + lemma(1, 1, 1, advice([(1, 7)], [(1, (3, -2))])) + close(0, [1]),
         ),
         "goals-and-groups": (DEEP, three, deep + REFRESH + close(0, [1, 0])),
         "inherited-groups": (
@@ -130,6 +130,11 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
             DEEP,
             property_(2, 1, case([(1, 2), (0, 0)], atom((0, 1), Y))),
             split_neuron(0, 0, EMPTY, close(0, [1])),
+        ),
+        "close-an-empty-node": (
+            DEEP,
+            property_(2, 1, case([(1, 2), (0, 0)], atom((0, 1), Y))),
+            split_neuron(0, 0, close(0, [0]), close(0, [1])),
         ),
         "empty-by-formula": (
             DEEP,
@@ -154,14 +159,18 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
     strict = dump(property_(1, 1, case(UNIT, atom((0, 1), ("X", 0, -1, 1), Y, strict=1))))
     # At 0 the output is 4 up to slack.
     loose = dump(MIXED), dump(property_(2, 1, case(SQUARE, atom((-4, 1), Y))))
-    small = dump(DEEP), dump(property_(2, 1, case([(1, 2), (0, 0)], atom((0, 1), Y))))
 
     def made(records: bytes) -> bytes:
         return build.verified(net, prop, records)
 
     return {
-        "not-positive": (net, prop, made(REFRESH + close(0, [1])), "goal 0, node 0, depth 0: the bound for group 0"),
-        "not-positive-below": (net, prop, made(split_input(0, 0.25, close(0, [1]), close(0, [1]))), "node 1, depth 1"),
+        "not-positive": (net, prop, made(REFRESH + close(0, [1])), "node 0: the bound for group 0"),
+        "not-positive-below": (
+            net,
+            prop,
+            made(split_input(0, 0.25, close(0, [1]), close(0, [1]))),
+            "node 1: the bound",
+        ),
         "zero-mu": (net, prop, made(close(0, [0])), "not positive"),
         "touching": (
             net,
@@ -180,13 +189,7 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "not-empty": (net, prop, made(EMPTY), "not known to be empty"),
         "split-outside": (net, prop, made(split_input(0, 2, b"", b"")), "not inside"),
         "split-at-the-end": (net, prop, made(split_input(0, 1, b"", b"")), "not inside"),
-        "too-few-slopes": (net, prop, made(close(0, [1], advice([255]))), "2 unstable"),
-        "many-slopes": (net, prop, made(u(5) + u(0) + u(1) + u(1) + u(1 << 60)), "2 unstable"),
-        "close-an-empty-node": (
-            *small,
-            build.verified(*small, split_neuron(0, 0, close(0, [1]), close(0, [1]))),
-            "node 1, depth 1: EMPTY must follow",
-        ),
+        "weak-slopes": (net, prop, made(split_input(0, 0, close(0, [1], advice([(0, 0), (1, 9)])), b"")), "node 1"),
         "point-outside": (net, wider, build.falsified(net, wider, 0, [Fraction(3)]), "outside the box"),
         "point-not-strict": (net, strict, build.falsified(net, strict, 0, [Fraction(1, 2)]), "condition 0"),
         "point-not-certain": (*loose, build.falsified(*loose, 0, [Fraction(0)] * 2), "condition 0"),
@@ -282,15 +285,19 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "group-range": (made(close(1, [1])), "less than 1"),
         "input-range": (made(split_input(1, 0, b"", b"")), "less than 1"),
         "relu-range": (made(split_neuron(1, 0, b"", b"")), "less than 1"),
+        "rule-cut-short": (made(close(0, [1], RULE[:1])), "end before"),
         "coordinate-range": (made(split_neuron(0, 2, b"", b"")), "less than 2"),
-        "advice-kind": (made(close(0, [1], u(3))), "less than 3"),
+        "slope-count": (made(u(5) + u(0) + u(1) + u(3)), "less than 3"),
+        "many-slopes": (made(u(5) + u(0) + u(1) + u(1 << 60)), "less than 3"),
+        "slope-place": (made(close(0, [1], u(1) + u(2) + b"\7")), "less than 2"),
+        "slopes-beyond-the-last": (made(close(0, [1], u(2) + u(1) + b"\7" + u(0) + b"\7")), "less than 0"),
         "lemma-side": (made(lemma(0, 0, 2)), "less than 2"),
-        "multiplier-twice": (made(close(0, [1], advice([0, 0], [(0, 0, (1, 0))] * 2))), "twice"),
-        "multiplier-count": (made(close(0, [1], u(1) + u(2) + b"\0\0" + u(3))), "less than 3"),
-        "multiplier-above": (made(lemma(0, 0, 0, advice([], [(0, 0, (1, 0))]))), "less than 1"),
+        "multiplier-count": (made(close(0, [1], u(0) + u(3))), "less than 3"),
+        "multiplier-place": (made(close(0, [1], u(0) + u(1) + u(2))), "less than 2"),
+        "multiplier-above": (made(lemma(0, 0, 0, advice([], [(0, (1, 0))]))), "less than 1"),
         "exponent-range": (made(u(1) + u(0) + build.d(1, -5_001)), "exponent"),
         "endless-integer": (made(u(5) + u(0) + b"\x80" * 3_000), "too long"),
-        "refreshed-too-often": (made(REFRESH * 11 + TREE), "refreshes"),
+        "refreshed-too-often": (made(REFRESH * 1_001 + TREE), "refreshes"),
     }
     masked = dump(network(1, affine([[1], [-1]], [0, 0]), relu(1, 0), affine([[1, 1]], [0])))
     groups = property_(1, 1, case(UNIT, atom((2, 1), Y)), case(UNIT, atom((3, 1), Y)))

@@ -10,21 +10,19 @@ from tests.kernel import build
 
 def advice(rng: random.Random, node: kernel.Node, below: int) -> tuple[bytes, kernel.Advice]:
     """Draw the rule or random slopes and perhaps some multipliers: encoded, and as the kernel has it."""
-    kind = rng.choice((0, 0, 1, 2))
-    if kind == 0:
+    if rng.random() < 0.5:
         return build.advice(), kernel.RULE
-    masks = node.net.masks[:below]
-    count = sum(map(kernel.unstable, masks, node.z))
-    slopes = [rng.choice((0, 255, rng.randrange(256))) for _ in range(count)]
-    given: dict[int, dict[int, tuple[int, int]]] = {}
-    neurons = [(k, j) for k, mask in enumerate(masks) for j, on in enumerate(mask) if on]
-    for k, j in neurons:
+    slopes: dict[kernel.Neuron, int] = {}
+    given: dict[kernel.Neuron, tuple[int, int]] = {}
+    neurons = [(k, j) for k, mask in enumerate(node.net.masks[:below]) for j, on in enumerate(mask) if on]
+    for neuron in neurons:
+        if rng.random() < 0.4:
+            slopes[neuron] = rng.choice((0, 255, rng.randrange(256)))
         if rng.random() < 0.1:
-            given.setdefault(k, {})[j] = rng.randrange(-9, 9), rng.randrange(-60, 2)
-    entries = [(k, j, g) for k, some in given.items() for j, g in some.items()]
-    if kind == 2:
-        return build.multipliers(entries), kernel.Advice(None, given)
-    return build.advice(slopes, entries), kernel.Advice(bytes(slopes), given)
+            given[neuron] = rng.randrange(-9, 9), rng.randrange(-60, 2)
+    numbers = {neuron: number for number, neuron in enumerate(neurons)}
+    text = build.advice([(numbers[n], a) for n, a in slopes.items()], [(numbers[n], g) for n, g in given.items()])
+    return text, (slopes, given)
 
 
 def prove(rng: random.Random, node: kernel.Node, cases: list[kernel.Case], depth: int = 5) -> bytes | None:
@@ -39,7 +37,7 @@ def prove(rng: random.Random, node: kernel.Node, cases: list[kernel.Case], depth
         (k, j), side = rng.choice(neurons), rng.randrange(2)
         text, how = advice(rng, node, k)
         sign = -1 if side else 1
-        node.cut_one(k, j, side, sign * node.least(k, j, sign, how))
+        node.cut(k, j, side, sign * node.least(k, [(j, sign)], how)[0])
         out += build.lemma(k, j, side, text)
     if node.empty:
         return out + build.EMPTY
@@ -65,13 +63,13 @@ def prove(rng: random.Random, node: kernel.Node, cases: list[kernel.Case], depth
         m = (lo[i] + hi[i]) * scale // (2 * den)
         if not lo[i] * scale < m * den < hi[i] * scale:
             return None
-        parts = [prove(rng, part, cases, depth - 1) for part in kernel.split_input(node, i, m, -12)]
+        parts = [prove(rng, part, cases, depth - 1) for part in node.split_input(i, m, -12)]
         return (
             None if None in parts else out + build.u(1) + build.u(i) + build.d(m, -12) + b"".join(filter(None, parts))
         )
     if neurons:
         k, j = rng.choice([(k, j) for k, j in neurons if node.z[k][0][j] < 0 < node.z[k][1][j]] or neurons)
-        parts = [prove(rng, part, cases, depth - 1) for part in kernel.split_neuron(node, k, j)]
+        parts = [prove(rng, part, cases, depth - 1) for part in node.split_neuron(k, j)]
         return None if None in parts else out + build.split_neuron(k, j, b"".join(filter(None, parts)), b"")
     return None
 
@@ -80,11 +78,11 @@ def certificate(seed: int, network: bytes, property_: bytes, grid: int = 40) -> 
     """Return a whole certificate, or None."""
     rng = random.Random(seed)
     net = kernel.read_network(network)
-    cases = kernel.read_property(property_, net)
+    cases, goals = kernel.read_property(property_, net)
     records = b""
-    for members in kernel.goals(cases):
+    for members in goals:
         mine = [cases[c] for c in members]
-        tree = prove(rng, kernel.root(net, grid, mine), mine)
+        tree = prove(rng, kernel.Node.root(net, grid, mine[0].box, len(mine)), mine)
         if tree is None:
             return None
         records += tree

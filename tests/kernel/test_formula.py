@@ -67,8 +67,8 @@ def scale_of(atoms: list[dict[str, Any]]) -> int:
 
 def first_node(network: bytes, property_: bytes, grid: int = 40) -> tuple[kernel.Node, kernel.Case]:
     net = kernel.read_network(network)
-    case = kernel.read_property(property_, net)[0]
-    return kernel.root(net, grid, [case]), case
+    case = kernel.read_property(property_, net)[0][0]
+    return kernel.Node.root(net, grid, case.box, 1), case
 
 
 @SETTINGS
@@ -108,16 +108,16 @@ def test_intervals_hold_every_trace(question: tuple[bytes, bytes], seed: int, gr
         elif what == 1 and neurons:
             (k, j), side = rng.choice(neurons), rng.randrange(2)
             sign = -1 if side else 1
-            node.cut_one(k, j, side, sign * node.least(k, j, sign, prover.advice(rng, node, k)[1]))
+            node.cut(k, j, side, sign * node.least(k, [(j, sign)], prover.advice(rng, node, k)[1])[0])
         elif what == 2 and neurons:
             k, j = rng.choice(neurons)
-            node = kernel.split_neuron(node, k, j)[int(inputs[k][j] > 0)]
+            node = node.split_neuron(k, j)[int(inputs[k][j] > 0)]
         elif what == 3:
             i = rng.randrange(len(x))
             lo, hi = (Fraction(ends[i], node.box[2]) for ends in node.box[:2])
             m = Fraction(int((lo + hi) * 2), 4)
             if lo < m < hi:
-                node = kernel.split_input(node, i, m.numerator, 1 - m.denominator.bit_length())[int(x[i] > m)]
+                node = node.split_input(i, m.numerator, 1 - m.denominator.bit_length())[int(x[i] > m)]
         assert not node.empty
         for (lower, upper), z in zip(node.z, inputs, strict=True):
             assert all(a <= v * 2**grid <= b for a, v, b in zip(lower, z, upper, strict=False))
@@ -172,6 +172,26 @@ def test_the_rule_is_what_the_specification_says(v: int, p: int, lo: int, width:
     assert kernel.rule(v, p, lo, hi, slope, grid) == want * 2**grid // 1
 
 
+@SETTINGS
+@given(st.integers(0, 2**20), st.integers(1, 5), st.integers(1, 5), st.integers(1, 7))
+def test_lanes_are_a_matrix_product(seed: int, m: int, n: int, count: int) -> None:
+    """All objectives packed into long integers give what they give one by one, whatever signs and sizes."""
+    rng = random.Random(seed)
+
+    def draw(width: int) -> list[int]:
+        return [rng.choice((0, 1, -1, rng.randrange(-(2**90), 2**90), 2**64, -(2**64))) for _ in range(width)]
+
+    weights, bias, v = [draw(n) for _ in range(m)], draw(m), [draw(count) for _ in range(m)]
+    rows = [[n for j, w in enumerate(row) if w for n in (j, w)] for row in weights]
+    item = {"affine": [m, n], "shift": 0, "rows": rows, "bias": bias, "slack_shift": 0, "slack": [0] * m}
+    skip = {j for j in range(n) if rng.random() < 0.2}
+    out, gain = kernel.read_affine(item, n, "layer").step(v, skip)
+    for j in range(n):
+        column = [sum(weights[i][j] * v[i][r] for i in range(m)) for r in range(count)]
+        assert out[j] == ([0] * count if j in skip else column)
+    assert gain == [sum(bias[i] * v[i][r] for i in range(m)) for r in range(count)]
+
+
 def test_agrees_with_the_float_formula() -> None:
     """On a fully connected network a refresh gives the search's own intervals, up to the grid and float error."""
     rng = np.random.default_rng(3)
@@ -203,6 +223,6 @@ def test_slack_is_paid_on_the_intervals_of_the_moment() -> None:
     node, _ = first_node(network, property_)
     last = node.net.layers[-1]
     assert isinstance(last, kernel.Affine)
-    before = node.reach(last, 3)
-    node.cut_one(0, 0, 1, 0)
-    assert node.reach(last, 3) < before
+    before = last.reach(node.entering(3))
+    node.cut(0, 0, 1, 0)
+    assert last.reach(node.entering(3)) < before

@@ -35,7 +35,7 @@ def files(kind: str, name: str) -> list[Path]:
     [
         ("accept", "goals-and-groups", 0, "PROVED"),
         ("accept", "point-slack", 0, "REFUTED"),
-        ("reject", "not-positive", 1, "Rejected: goal 0, node 0, depth 0: the bound for group 0 is not positive"),
+        ("reject", "not-positive", 1, "Rejected: node 0: the bound for group 0 is not positive"),
         ("malformed", "certificate-cut-short", 3, "Malformed: "),
         ("malformed", "network-deep", 3, "Malformed: "),
     ],
@@ -64,7 +64,7 @@ def test_the_statement_says_what_was_proved(tmp_path: Path) -> None:
     """Digests, sizes, semantics, boxes and cases are printed."""
     text = run(*files("accept", "goals-and-groups"), cwd=tmp_path).stdout
     digests = build.digests(*(path.read_bytes() for path in files("accept", "goals-and-groups")[:2]))
-    for part in [*digests.values(), "2 inputs", "4 ReLU neurons", "3 cases", "exact real", "X_1 <= 1/7", "case 2"]:
+    for part in [*digests.values(), "2 inputs", "4 ReLU neurons", "exact real", "[1,7]", "2 boxes"]:
         assert part in text
 
 
@@ -75,13 +75,13 @@ def test_one_screenful() -> None:
     records = b"".join(build.close(group, [1] * 50) for group in range(200))
     statement = kernel.check(NETWORK, text, io.BytesIO(build.verified(NETWORK, text, records)))
     assert len(statement) < 20_000
-    assert "more" in statement
+    assert "and so on" in statement
 
 
 def test_short_enough_to_read() -> None:
-    """The trusted file has a budget: 600 lines that are not blank, and none too long."""
+    """The trusted file has a budget: 600 lines with the blank ones, and none too long."""
     lines = SOURCE.read_text().splitlines()
-    assert sum(bool(line.strip()) for line in lines) <= 600
+    assert len(lines) <= 600
     assert max(map(len, lines)) <= 120
 
 
@@ -110,15 +110,14 @@ def bomb(records: bytes) -> bytes:
         b"\x00" * 100_000_000,
         build.u(4) + b"\x80" * 100_000_000,
         build.lemma(0, 0, 0) * 20_000_000,
-        build.u(5) + build.u(0) + build.u(1) + build.u(1) + build.u(10**15) + b"\x01" * 50_000_000,
-        build.u(5) + build.u(0) + build.u(1) + build.u(1) + build.u(2) + b"\0\0" + build.u(10**15),
+        build.u(5) + build.u(0) + build.u(1) + build.u(10**15) + b"\x01" * 50_000_000,
+        build.u(5) + build.u(0) + build.u(1) + b"\0" + build.u(10**15) + b"\x01" * 50_000_000,
         (build.u(1) + build.u(0) + build.d(1, -1) + build.REFRESH) * 5_000_000,
     ],
     ids=["refreshes", "zeros", "endless-integer", "lemmas", "slopes", "multipliers", "splits"],
 )
-def test_zip_bombs(records: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bombs(records: bytes) -> None:
     """A small file that expands to very much is refused soon and in little memory."""
-    monkeypatch.setattr(kernel, "MAX_RECORDS", 5_000)  # only to be quick
     certificate = bomb(records)
     del records
     assert len(certificate) < 1_000_000
@@ -147,11 +146,11 @@ def test_a_deep_tree() -> None:
     assert "PROVED" in kernel.check(network, prop, io.BytesIO(certificate))
 
 
-def test_too_deep() -> None:
-    """The limit on depth holds."""
-    network, prop, certificate = deep(10_001)
-    with pytest.raises(kernel.Malformed, match="too deep"):
-        kernel.check(network, prop, io.BytesIO(certificate))
+def test_too_many_nodes_wait() -> None:
+    """Where every first child is split again, what waits is bounded."""
+    splits = (build.u(2) + build.u(0) + build.u(0)) * 10_001
+    with pytest.raises(kernel.Malformed, match="waiting"):
+        kernel.check(NETWORK, PROPERTY, io.BytesIO(build.verified(NETWORK, PROPERTY, splits)))
 
 
 def test_many_denominators() -> None:
@@ -166,11 +165,3 @@ def test_many_denominators() -> None:
     with pytest.raises(kernel.Malformed, match="common denominator"):
         kernel.check(network, prop, io.BytesIO(build.verified(network, prop, b"")))
     assert time.monotonic() - started < 10
-
-
-def test_numbers_are_shown_exactly() -> None:
-    """Short decimals as such, other numbers as fractions with a truncated decimal."""
-    assert kernel.show(-3, 8) == "-0.375"
-    assert kernel.show(1, 3).startswith("1/3")
-    assert kernel.show(-10, 5) == "-2"
-    assert "x" in kernel.show(2**300 + 1, 2**299)

@@ -1,0 +1,206 @@
+"""How large is an output? An interval that holds the optimum of a linear objective."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optverify.certificate import certify
+from optverify.errors import CertificateError, InputError, ShapeError
+from optverify.expressions import Atom, Linear, rational
+from optverify.interval import Array, nearest, round_up
+from optverify.io.files import replacing
+from optverify.io.statement import vnnlib_text
+from optverify.network import Network
+from optverify.proof import Proof
+from optverify.query import Box, Case, Goal, Query, append_rows
+from optverify.results import BoundResult, versions
+from optverify.search import attack
+from optverify.search.methods import METHODS, Bounded, Task
+from optverify.search.tree import Progress
+from optverify.search.workers import one_thread
+from optverify.solvers import name_of
+from optverify.solvers.solution import Solver
+
+MARGIN = Fraction(1, 2**30)
+"""A certificate says that the optimum is above the bound less this part of it (or of 1): room for its rounding."""
+
+
+class _Minimum:
+    """Search target: the least value of one row, to within a gap."""
+
+    def __init__(self, goal: Goal, gap: float) -> None:
+        self.goal, self.gap = goal, gap
+        self.upper, self.threshold = np.inf, np.inf
+        self.point: Array | None = None
+        self.exact = np.nan
+        self._tried = np.inf
+
+    def offer(self, value: float, point: Array) -> bool:
+        """Evaluate a better point exactly and raise the bar; never ends the search."""
+        if value < self._tried:
+            self._tried = value
+            x = self.goal.region.clamp(point.tolist())
+            low, high = self.goal.network.enclose(x)[0]
+            upper = round_up(high)
+            if upper < self.upper or self.point is None:
+                self.upper, self.point, self.exact = upper, point, nearest((low + high) / 2)
+                self.threshold = upper - self.gap * max(1.0, abs(upper)) if np.isfinite(upper) else np.inf
+        return False
+
+
+def bound(
+    network: Network,
+    region: Box,
+    objective: Linear | str | ArrayLike,
+    *,
+    method: str = "exact",
+    sense: Literal["min", "max"] = "min",
+    solver: str | Solver | None = "highs",
+    gap: float = 1e-6,
+    time_limit: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    certificate: str | None = None,
+) -> BoundResult:
+    """Enclose the optimum of a linear objective of the outputs (and inputs) over a box.
+
+    Parameters
+    ----------
+    network : Network
+    region : Box
+    objective : Linear, str or (n_outputs,) array
+        For instance ``"Y_0 - Y_1"``.
+    method : str
+        ``interval``, ``crown``, ``triangle``, ``bigm`` (a claim with a rigorous root bound), or ``exact``
+        (branch and bound until the gap is closed).
+    sense : "min" or "max"
+    solver : str or Solver or None
+    gap : float
+        ``exact`` ends once upper - lower <= gap * max(1, |upper|).
+    time_limit : float, seconds, optional
+    progress : callable, optional
+    seed : int
+    workers : int
+        Processes; see :func:`optverify.verify`.
+    certificate : str, optional
+        With ``exact``: a file for the proof of the bound, once the gap is closed. The property that it proves is
+        written beside it, with ``.vnnlib`` appended to the name: the objective is beyond the bound by more than
+        2**-30 (of itself, or of 1).
+
+    Returns
+    -------
+    BoundResult
+
+    Raises
+    ------
+    InputError
+        Unknown method, or an objective that is not linear.
+    ShapeError
+        Sizes disagree.
+    OutputError
+        The certificate cannot be written; found out before the search.
+    """
+    started = time.monotonic()
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    if sense not in ("min", "max"):
+        raise InputError(f"sense must be 'min' or 'max', not {sense!r}")
+    if not gap >= 0:
+        raise InputError("gap must not be negative")
+    if certificate is not None and method != "exact":
+        raise InputError("only the method exact gives a certificate")
+    linear = _linear(network, objective)
+    if region.size != network.n_inputs:
+        raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
+    least = linear if sense == "min" else -linear
+    if certificate is not None:
+        vnnlib_text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
+    goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
+    target, best = _Minimum(goal, gap), attack.Best()
+    proof = None if certificate is None else Proof()
+    certified = None
+    with one_thread(), ExitStack() as stack:
+        streams = [stack.enter_context(replacing(certificate + end)) for end in ("", ".vnnlib")] if certificate else []
+        try:
+            attack.attack(goal, region.outward, best, np.random.default_rng(seed), stop_at=-np.inf)
+            if best.point is not None:
+                target.offer(best.value, best.point)
+            result = METHODS[method](Task(goal, target, best, solver, time_limit, progress, workers, proof))
+        except KeyboardInterrupt:
+            result = Bounded(-np.inf, None, False, "interrupted")
+        if streams:
+            certified = result.complete and np.isfinite(result.lower)
+        if certified and proof is not None:
+            proved = Fraction(result.lower)
+            beyond = proved - MARGIN * max(Fraction(1), abs(proved))
+            certified = _certify(streams, network, _beyond(network, region, least, beyond), proof)
+    if target.point is None:  # every sampled value overflowed: any point of the region will do
+        target.offer(-np.inf, 0.5 * region.outward.lower + 0.5 * region.outward.upper)
+    assert target.point is not None
+    lower, upper, claim, attained = result.lower, target.upper, result.claim, target.exact
+    if sense == "max":
+        lower, upper, attained = -upper, -lower, -attained
+        claim = None if claim is None else -claim
+    return BoundResult(
+        lower=lower,
+        upper=upper,
+        claim=claim,
+        point=tuple(nearest(v) for v in region.clamp(target.point.tolist())),
+        attained=attained,
+        sense=sense,
+        method=method,
+        solver=name_of(solver) if result.claim is not None or result.programs else None,
+        complete=result.complete,
+        reason=result.reason,
+        nodes=result.nodes,
+        programs=result.programs,
+        seconds=time.monotonic() - started,
+        objective=str(linear),
+        network=network.digest,
+        certified=certified,
+        versions=versions(),
+    )
+
+
+def _beyond(network: Network, region: Box, objective: Linear, value: Fraction) -> Query:
+    """Ask whether the objective is above a value everywhere."""
+    return Query((Case(region, (Atom(objective - value),)),), network.n_inputs, network.n_outputs)
+
+
+def _certify(streams: Sequence[BinaryIO], network: Network, query: Query, proof: Proof) -> bool:
+    """Write a proof and what it proves; tell whether the checker accepts it."""
+    try:
+        certify(streams[0], network, query, query.goals(network), [proof])
+    except CertificateError:
+        return False
+    streams[1].write(vnnlib_text(query).encode())
+    return True
+
+
+def _linear(network: Network, objective: Linear | str | ArrayLike) -> Linear:
+    """Read an objective and check that its variables exist."""
+    if isinstance(objective, str):
+        from optverify.io.expression import parse_linear
+
+        linear = parse_linear(objective)
+    elif isinstance(objective, Linear):
+        linear = objective
+    else:
+        row = np.asarray(objective, dtype=object).ravel()
+        if row.size != network.n_outputs:
+            raise ShapeError(f"the objective has {row.size} entries, the network {network.n_outputs} outputs")
+        terms = {("Y", j): rational(v) for j, v in enumerate(row.tolist())}
+        linear = Linear({k: v for k, v in terms.items() if v})  # type: ignore[misc]
+    sizes = {"X": network.n_inputs, "Y": network.n_outputs}
+    for kind, index in linear.terms:
+        if not 0 <= index < sizes[kind]:
+            raise ShapeError(f"{kind}_{index} is out of range: the network has {sizes[kind]} of them")
+    return linear
