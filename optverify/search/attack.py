@@ -86,7 +86,13 @@ def _offer_least(values: Array, points: Array, best: Best) -> None:
 
 
 def projected_gradient(
-    goal: Goal, region: Interval, start: Array, best: Best, steps: int = 40, stop_at: float = 0.0
+    goal: Goal,
+    region: Interval,
+    start: Array,
+    best: Best,
+    steps: int = 40,
+    stop_at: float = 0.0,
+    reach: Array | None = None,
 ) -> None:
     """Descend from the given points on the group that is nearest to being reached, within the region.
 
@@ -100,6 +106,8 @@ def projected_gradient(
     steps : int
     stop_at : float
         End as soon as a value is not above this.
+    reach : (B, n_inputs) float64, optional
+        Size of the first steps; half the region by default, which leaves the neighbourhood of the start.
 
     Notes
     -----
@@ -107,7 +115,7 @@ def projected_gradient(
     """
     if not len(start):
         return
-    half = 0.5 * region.upper - 0.5 * region.lower  # the full width may overflow
+    half = 0.5 * region.upper - 0.5 * region.lower if reach is None else reach  # the full width may overflow
     x, rows = start, np.arange(len(start))
     for step in range(steps):
         with np.errstate(all="ignore"):
@@ -125,10 +133,17 @@ def projected_gradient(
 
 
 def random_points(region: Interval, count: int, rng: np.random.Generator) -> Array:
-    """Return uniform points of a box, also where its width overflows, (count, n) float64."""
+    """Return random points of a box, also where its width overflows, (count, n) float64.
+
+    Every other point lies on a face, each of its coordinates at an end with probability 1/2: extremes of
+    piecewise-linear functions lie there, and uniform points never do.
+    """
     middle, half = 0.5 * region.lower + 0.5 * region.upper, 0.5 * region.upper - 0.5 * region.lower
     inside = middle + half * rng.uniform(-1, 1, (count, middle.size))
-    return np.clip(inside, region.lower, region.upper)
+    ends = np.where(rng.random(inside.shape) < 0.5, region.lower, region.upper)
+    on_face = rng.random(inside.shape) < 0.5
+    on_face[::2] = False
+    return np.clip(np.where(on_face, ends, inside), region.lower, region.upper)
 
 
 def from_point(goal: Goal, point: Array, best: Best, stop_at: float = 0.0, steps: int = 8) -> None:

@@ -28,6 +28,9 @@ from optverify.solvers.solution import Solver
 DESCENTS = 8
 """Points of each batch from which a short descent starts, and as many random ones."""
 
+REACH = 1.0
+"""A descent from a point of a node starts with steps of about this many times half the width of the node."""
+
 SOLVED = 1e-7
 """A program without unstable neurons is the node itself; a claim this near the threshold will not improve."""
 
@@ -292,12 +295,15 @@ class _Expansion:
         slope = nodes.rows.coefficients[np.arange(len(worst)), worst]
         points = np.vstack([0.5 * low + 0.5 * high, np.where(slope > 0, low, high)])
         values = attack.evaluate(self.goal, points, self.best).min(axis=1)
-        nearest = points[np.argsort(values)[:DESCENTS]]
+        nearest = np.argsort(values)[:DESCENTS]
         region = self.goal.region.outward
-        # Fresh points too: the nearest ones may all lie in the basin of one local minimum.
+        # Steps of the nodes' size look around where the tree has come to; fresh points with steps of the region's size
+        # find what lies elsewhere.
+        reach = REACH * np.tile(0.5 * high - 0.5 * low, (2, 1))[nearest]
         rng = np.random.default_rng([self.method.seed, self.batch.number])
-        starts = np.vstack([nearest, attack.random_points(region, DESCENTS, rng)])
-        attack.projected_gradient(self.goal, region, starts, self.best, steps=20, stop_at=self.method.stop_at)
+        starts = np.vstack([points[nearest], attack.random_points(region, DESCENTS, rng)])
+        reach = np.vstack([reach, np.tile(0.5 * region.upper - 0.5 * region.lower, (DESCENTS, 1))])
+        attack.projected_gradient(self.goal, region, starts, self.best, 20, self.method.stop_at, reach)
 
     def _by_program(self, b: int, node: Node, split: Split | None, unstable: int) -> Fate:
         """Close groups of a node by the linear program; split on the neuron that its point violates most."""

@@ -20,6 +20,7 @@ from optverify.search.expand import Batch, Expanded, Method, expand
 if TYPE_CHECKING:  # a few hundredths of a second, for long searches only
     from concurrent.futures import Future, ProcessPoolExecutor
     from multiprocessing.connection import Connection
+    from multiprocessing.synchronize import Event
 
 PATIENCE = 3.0
 """Seconds of search before other processes are started: each costs the CPU time of a start."""
@@ -36,7 +37,7 @@ class Job:
     method: Method
     batch: Batch
     deadline: float
-    future: Future[Expanded] | None = None
+    future: Future[Expanded | None] | None = None
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -88,6 +89,7 @@ class Crew:
         self._started = time.monotonic()
         self._pool: ProcessPoolExecutor | None = None
         self._leash: Connection | None = None
+        self._halt: Event | None = None
         self._failures = 0
         self._processes = 0
 
@@ -138,11 +140,16 @@ class Crew:
 
     def close(self) -> None:
         """End the workers."""
-        pool, leash, self._pool, self._leash = self._pool, self._leash, None, None
-        if leash is not None:
-            leash.close()  # they let go of everything at once
-        if pool is not None:
+        pool, leash, halt = self._pool, self._leash, self._halt
+        self._pool = self._leash = self._halt = None
+        if pool is None or leash is None or halt is None:
+            return
+        # They must not vanish before the pool has handed over what it is about to send: it would wait for ever.
+        halt.set()
+        try:
             pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            leash.close()
 
     def _submit(self, job: Job) -> None:
         from concurrent.futures import ProcessPoolExecutor
@@ -152,8 +159,9 @@ class Crew:
         if self._pool is None:
             context = get_context("spawn")
             theirs, self._leash = context.Pipe(duplex=False)
+            self._halt = context.Event()
             self._processes = self.workers
-            self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.goals, theirs))
+            self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.goals, theirs, self._halt))
         try:
             job.future = self._pool.submit(_work, job.goal, job.method, job.batch, job.deadline - time.monotonic())
         except BrokenProcessPool:
@@ -171,12 +179,13 @@ def _peak_mib(workers: int) -> float | None:
 
 
 _goals: tuple[Goal, ...] = ()
+_halt: Event | None = None
 
 
-def _begin(goals: tuple[Goal, ...], leash: Connection) -> None:
+def _begin(goals: tuple[Goal, ...], leash: Connection, halt: Event) -> None:
     """Make this process a worker."""
-    global _goals
-    _goals = goals
+    global _goals, _halt
+    _goals, _halt = goals, halt
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
     threading.Thread(target=_follow, args=(leash,), daemon=True).start()
@@ -190,5 +199,7 @@ def _follow(leash: Connection) -> None:
         os._exit(0)
 
 
-def _work(goal: int, method: Method, batch: Batch, seconds: float) -> Expanded:
+def _work(goal: int, method: Method, batch: Batch, seconds: float) -> Expanded | None:
+    if _halt is not None and _halt.is_set():
+        return None  # nobody waits for it any more
     return expand(_goals[goal], method, batch, time.monotonic() + seconds)

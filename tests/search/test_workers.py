@@ -16,7 +16,10 @@ import pytest
 from optverify import Box, Network, Query, Verdict, bound, outputs, verify
 from optverify.search import workers
 from optverify.search.branching import Hybrid, Nodes
+from optverify.search.expand import Batch, Method
+from optverify.search.node import Node
 from optverify.search.tree import Progress
+from optverify.search.workers import Crew
 
 
 def random_network(*sizes: int) -> Network:
@@ -72,6 +75,18 @@ def test_the_work_of_a_killed_worker_is_done_again() -> None:
     answer = verify(NETWORK, query, workers=2, progress=kill)
     assert killed
     assert (answer.verdict, answer.nodes, answer.bound) == (Verdict.VERIFIED, expected.nodes, expected.bound)
+    assert not children()
+
+
+def test_closing_does_not_wait_for_what_is_not_sent_yet() -> None:
+    """Batches larger than the pipe to the workers are on their way when the search ends."""
+    (goal,) = Query.never(BOX, outputs(1)[0] <= -1e9, 1).goals(NETWORK)
+    batch = Batch(1, tuple(Node.root(goal) for _ in range(500)), -1e9, np.inf)
+    for pause in (0.0, 0.5, 1.0, 1.5):
+        with Crew([goal], 2) as crew:
+            for _ in range(6):
+                crew.send(goal, Method(), batch, time.monotonic() + 600)
+            time.sleep(pause)
     assert not children()
 
 
