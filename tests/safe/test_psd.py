@@ -134,7 +134,7 @@ def test_the_factor_of_this_lapack_is_as_good_as_assumed(n: int) -> None:
 def test_matrices_that_rounding_makes_definite() -> None:
     """[I, v; v', d] with v constant rounds the same way n times: d may be ulps below v'v, and Cholesky succeeds.
 
-    So it does on half of these, also with every diagonal entry an ulp smaller; none of them is proved.
+    So it does on many of these, also with every diagonal entry an ulp smaller; none of them is proved.
     """
     n, fooled = 400, 0
     for seed in range(40):
