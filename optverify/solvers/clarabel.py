@@ -61,7 +61,7 @@ class Clarabel:
         """Tell whether clarabel is installed, without importing it."""
         found = installed("clarabel")
         if found is None:
-            return Availability(installed=False, reason="clarabel is not installed: pip install 'clarabel>=0.10'")
+            return Availability(installed=False, reason="clarabel is not installed: pip install 'clarabel>=0.11'")
         return Availability(installed=True, version=found)
 
     def solve(

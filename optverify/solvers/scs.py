@@ -62,7 +62,7 @@ class Scs:
         """Tell whether scs is installed, without importing it."""
         found = installed("scs")
         if found is None:
-            return Availability(installed=False, reason="scs is not installed: pip install 'scs>=3.2'")
+            return Availability(installed=False, reason="scs is not installed: pip install 'scs>=3.3'")
         return Availability(installed=True, version=found)
 
     def solve(
