@@ -8,9 +8,9 @@ A finite bound becomes a row, two equal ones an equation. A solver's dual vector
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -134,6 +134,16 @@ def elastic(program: Program) -> Program:
     )
 
 
+def ray_of(program: Program, solution: Solution, solve: Callable[[Program], Solution]) -> Solution:
+    """Complete an answer of "infeasible" by the ray of the elastic program, or correct it to "unbounded"."""
+    second = solve(elastic(program))
+    if second.status is not Status.OPTIMAL or second.dual is None:
+        return solution
+    if second.objective > 1e-7 * (1.0 + float(np.abs(program.b).max(initial=0.0))):
+        return replace(solution, ray=second.dual)
+    return replace(solution, status=Status.UNBOUNDED, message=f"{solution.message}; the rows have a point")
+
+
 def answer(
     program: Program,
     label: str,
@@ -160,6 +170,8 @@ def answer(
         primal, dual, bound = None, None, nan
     if program.is_mixed_integer:
         dual = ray = None
+    if status is Status.UNBOUNDED and dual is not None and not np.isfinite(dual).all():
+        dual = None  # there is none, and some solvers say so by NaN
     for vector, size in ((primal, program.n_variables), (dual, program.n_rows), (ray, program.n_rows)):
         if vector is not None and (np.shape(vector) != (size,) or not np.isfinite(vector).all()):
             text = f"{message}; but a vector is not finite or has a wrong size"
