@@ -159,12 +159,12 @@ def _run(program: Program, inner: str, label: str, time_limit: float | None) -> 
     status = STATUS.get(found.status, Status.FAILED)
     primal = found.primal_vars.get(x.id) if found.primal_vars else None
     dual = None
-    if found.dual_vars and all(row.id in found.dual_vars for row, _ in rows):
+    if all(row.id in (found.dual_vars or {}) for row, _ in rows):
         dual = np.zeros(program.n_rows)
         for row, block in rows:
             value = np.asarray(found.dual_vars[row.id], np.float64)
             dual[block] = triangle_of(value.reshape(row.shape)) if row.shape != block.shape else value.reshape(-1)
-    claim = found.opt_val if status is Status.OPTIMAL and not program.is_mixed_integer else nan
+    claim = float(found.opt_val) if status is Status.OPTIMAL and not program.is_mixed_integer else nan
     return answer(
         program,
         label,

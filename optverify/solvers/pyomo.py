@@ -5,12 +5,15 @@ Bynum et al., Pyomo, 3rd edition, Springer 2021. Facts about pyomo 6.10 that thi
 * The ``dual`` suffix of a constraint is d objective / d right side: our y is its negative.
 * No certificate of infeasibility reaches the user: rays come from the elastic program.
 * A constraint without variables is an error, so an empty row gets a coefficient of 0.
+* While a solver runs, the file descriptors of the whole process are redirected to catch its output. Two threads at
+  once take each other's and wait for ever, so one waits for the other here.
 * Ctrl-C waits until the solver returns. Incumbents are not reported; the last one is, at the end.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -60,6 +63,9 @@ CHOICE = ("appsi_highs", "gurobi_direct", "scip", "cbc", "glpk")
 """What is taken if nothing is said: the first that Pyomo finds."""
 
 
+_ALONE = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Pyomo:
     """The adapter.
@@ -99,7 +105,7 @@ class Pyomo:
         if program.n_variables == 0:
             return solve_constant(program, self.name)
         began = perf_counter()
-        with _quiet():
+        with _ALONE, _quiet():
             inner, engine = self._choose()
             label = f"{self.name} {self.availability().version}" + (f" ({inner})" if self.inner is None else "")
             if time_limit is not None and time_limit <= 0:
