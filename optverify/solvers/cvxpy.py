@@ -14,7 +14,9 @@ Diamond and Boyd, JMLR 17(83), 2016. Facts about cvxpy 1.9 that this file is bui
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import nan
 from time import perf_counter
@@ -151,12 +153,14 @@ def _run(program: Program, inner: str, label: str, time_limit: float | None) -> 
         data, chain, inverse = problem.get_problem_data(solver=inner, solver_opts=options)
     except cvxpy.error.SolverError as error:
         raise UnsupportedProgram(f"cvxpy's solver {inner} does not take {program!r}: {error}") from None
-    with one_thread(program):
+    with one_thread(program), _quiet(inner):
         raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
     if inner == "SCS" and raw["info"]["status_val"] == -5:
         return Solution(Status.INTERRUPTED, label, message="interrupted")
     found = chain.invert(raw, inverse)
     status = STATUS.get(found.status, Status.FAILED)
+    if inner == "SCS" and "reached" in raw["info"]["status"]:
+        status = Status.LIMIT  # to cvxpy a point short of the tolerances, whatever stopped it
     primal = found.primal_vars.get(x.id) if found.primal_vars else None
     dual = None
     if all(row.id in (found.dual_vars or {}) for row, _ in rows):
@@ -175,6 +179,17 @@ def _run(program: Program, inner: str, label: str, time_limit: float | None) -> 
         bound=claim,
         iterations=int(found.attr.get("num_iters") or 0),
     )
+
+
+@contextmanager
+def _quiet(inner: str) -> Iterator[None]:
+    """Silence MOSEK's warnings about the arrays that cvxpy passes to it."""
+    if inner != "MOSEK":
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="mosek")
+        yield
 
 
 def _model(program: Program) -> tuple[Any, Any, list[tuple[Any, Any]]]:

@@ -77,7 +77,9 @@ class Mosek:
         if found is None:
             reason = "mosek is not installed: pip install 'optverify[mosek]'"
             return Availability(installed=False, reason=reason)
-        if "MOSEKLM_LICENSE_FILE" not in os.environ and not (Path.home() / "mosek" / "mosek.lic").exists():
+        place = os.environ.get("MOSEKLM_LICENSE_FILE") or str(Path.home() / "mosek" / "mosek.lic")
+        # A server is port@host.
+        if "@" not in place and not any(Path(part).exists() for part in place.split(os.pathsep)):
             return Availability(installed=False, version=found, reason=f"no licence found; {GET_ONE}")
         return Availability(installed=True, version=found)
 

@@ -250,7 +250,8 @@ def test_time_limit_of_nothing(solver: Solver) -> None:
 def test_time_limit_stops_a_hard_program(solver: Solver) -> None:
     """It stops within seconds and leaves the bound it has, as a claim."""
     solution = solver.solve(hard(), time_limit=0.5)
-    assert solution.status is Status.LIMIT
+    # What cvxpy hands on of SciPy's answer does not tell a time limit from another reason.
+    assert solution.status is (Status.INACCURATE if solver.name == "cvxpy:SCIPY" else Status.LIMIT)
     assert 0.3 < solution.seconds < 10.0
 
 
@@ -329,7 +330,7 @@ def test_unsuitable_starts_are_ignored(solver: Solver, name: str) -> None:
         assert solution.objective == pytest.approx(known.objective, abs=NEAR)
 
 
-@each_mip
+@each_during
 def test_warm_start_from_a_point(solver: Solver) -> None:
     """A given point of a mixed-integer program becomes its first incumbent; a wrong one is ignored."""
     program = hard(planted=True)
