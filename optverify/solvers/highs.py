@@ -8,6 +8,7 @@ Facts about highspy 1.15 that this file is built on (each has a test):
   ``resetGlobalScheduler``.
 * Matrix entries above 1e15 are refused, entries below 1e-9 dropped and bounds above 1e20 taken as infinite:
   its answers to programs with such numbers are about another program. They are claims anyway.
+* It leaves no ray where a row without entries does not hold: the elastic program has one.
 * A program without columns is "empty" even where its rows do not hold.
 * An exception in a callback would unwind through the C++ solver, so none may leave one; Ctrl-C is noted
   by a signal handler of ours, stops the solver at its next callback, and is raised afterwards.
@@ -27,6 +28,7 @@ import numpy as np
 
 from optverify.formulations.program import Cone, Program
 from optverify.interval import Array
+from optverify.solvers.conic import ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
 from optverify.solvers.solution import Availability, Incumbent, Solution, Status, require_support
@@ -107,6 +109,8 @@ class Highs:
         try:
             with interruptible(watch.interrupt):
                 solution = self._run(program, time_limit, start, watch, label)
+                if solution.status is Status.INFEASIBLE and solution.ray is None and not program.is_mixed_integer:
+                    solution = ray_of(program, solution, lambda p: self._run(p, time_limit, None, watch, label))
         except Exception as error:
             solution = Solution(Status.FAILED, label, message=f"{type(error).__name__}: {error}")
         if watch.error is not None:

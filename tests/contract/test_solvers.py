@@ -203,6 +203,8 @@ INFEASIBLE = {
     "inequality": lp([1, 1], [], [([-1, -1], -3)], [0, 0], [1, 1]),
     "equation": lp([0, 0], [([1, 1], -1)], [], [0, 0], [1, 1]),
     "two rows": lp([1], [([1], 1)], [([1], 0.5)], [-inf], [inf]),
+    "row without entries": lp([1], [], [([0], -1)], [0], [1]),
+    "equation without entries": lp([1, 1], [([0, 0], -2)], [([1, 1], 2)], [0, 0], [1, 1]),
     "no variables, equation": lp([], [([], 1)], [], [], []),
     "no variables, negative equation": lp([], [([], -1)], [([], 1)], [], []),
     "no variables, inequality": lp([], [([], 0)], [([], -1)], [], []),

@@ -33,15 +33,15 @@ class Known:
     dual: Array
 
 
-@st.composite
-def known_programs(draw: st.DrawFn) -> Known:
-    """Draw data and a complementary pair: S = w w' (or more), Y = v v' with v.w = 0, a point, reduced costs.
+def known_program(seed: int, scale: float = 1.0, *, strict: bool = False) -> Known:
+    """Draw data and a complementary pair: S = w w', Y = v v' with v.w = 0, a point, reduced costs.
+
+    If strict, there is a point with all matrices positive definite, as solvers expect: along the first variable.
 
     All that is meant is integer or dyadic; the rows hold sqrt 2 times the off-diagonal entries, rounded.
     """
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rng = np.random.default_rng(seed)
     n, orders = int(rng.integers(1, 5)), rng.integers(1, 4, rng.integers(1, 3))
-    scale = draw(st.sampled_from([1.0, 2.0**-20, 2.0**20]))
     point = rng.integers(-3, 4, n) / 2
     blocks: dict[str, Block] = {}
     matrices, rights, duals_ = [], [], []
@@ -49,6 +49,8 @@ def known_programs(draw: st.DrawFn) -> Known:
     for k, order in enumerate(orders.tolist()):
         mats = rng.integers(-3, 4, (n, order, order)) * scale
         mats = mats + mats.transpose(0, 2, 1)
+        if strict:
+            mats[0] = np.eye(order)
         v, w = rng.integers(-2, 3, order), rng.integers(-2, 3, order)
         if v @ w:  # a vector that is orthogonal to v, in integers
             w = (v @ v) * w - (v @ w) * v
@@ -61,6 +63,7 @@ def known_programs(draw: st.DrawFn) -> Known:
         position += size
     # Two linear rows: an equation, and an inequality that binds if its dual is positive.
     linear = rng.integers(-3, 4, (2, n)).astype(float)
+    linear[:, 0] *= not strict
     y = np.array([rng.integers(-2, 3), rng.integers(0, 3)], float)
     matrices.append(linear)
     rights.append(linear @ point + np.array([0.0, 0.0 if y[1] else rng.integers(0, 2)]))
@@ -70,6 +73,7 @@ def known_programs(draw: st.DrawFn) -> Known:
     }
     # c = r - A'y, with r of the sign that the point's place in its bounds allows.
     place = rng.integers(0, 3, n)
+    place[0] = 0 if strict else place[0]
     r = np.array([0.0, 1.0, -1.0])[place] * rng.integers(0, 3, n)
     lower, upper = (
         point - np.where(place == 1, 0, rng.integers(1, 4, n)),
@@ -83,11 +87,14 @@ def known_programs(draw: st.DrawFn) -> Known:
     return Known(program, optimum, np.concatenate([*(triangle_of(d.astype(float)) for d, _ in duals_), y]))
 
 
+known_programs = st.builds(known_program, st.integers(0, 2**32 - 1), st.sampled_from([1.0, 2.0**-20, 2.0**20]))
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_bound_is_below_the_optimum(data: st.DataObject) -> None:
     """For any dual, good or garbage, also through a scripted solver; and below the exact value of that dual."""
-    known = data.draw(known_programs())
+    known = data.draw(known_programs)
     dual = data.draw(duals(known.program.n_rows, known.dual))
     solution = Scripted([Solution(Status.OPTIMAL, "scripted", objective=1e9, dual=dual)]).solve(known.program)
     bound = safe_bound(known.program, solution.dual)
@@ -99,7 +106,7 @@ def test_bound_is_below_the_optimum(data: st.DataObject) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(known_programs())
+@given(known_programs)
 def test_bound_loses_only_rounding(known: Known) -> None:
     """The optimal dual, which is singular, proves the optimum but for rounding."""
     p = known.program
