@@ -105,7 +105,12 @@ def _build_parser() -> argparse.ArgumentParser:
 
     for command in (verify, bound):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
-        command.add_argument("--solver", default="highs", metavar="NAME", help="for linear programs (default highs)")
+        command.add_argument(
+            "--solver",
+            default="highs",
+            metavar="NAME",
+            help="for programs (default highs); optverify solvers lists them",
+        )
         command.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
         command.add_argument(
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
