@@ -7,7 +7,7 @@ O'Donoghue, Chu, Parikh, Boyd, JOTA 169, 2016. Facts about scs 3.3 that this fil
 * ``status_val`` 2 means a point short of the tolerances, whatever stopped it; the words tell which limit.
 * A time limit of 0 means none.
 * It handles SIGINT itself and tells by ``status_val`` -5; Python never hears of it. One that comes while it sets up
-  is lost: press Ctrl-C again.
+  or has just ended is lost: press Ctrl-C again.
 * By default it takes the Pardiso that it bundles, on all cores; QDLDL runs on one.
 """
 

@@ -163,28 +163,29 @@ def test_time_limit(solver: Solver) -> None:
     """No time at all, and too little: a limit, no point, and whatever dual there is is good for a bound."""
     assert solver.solve(cut(5), time_limit=0.0).status is Status.LIMIT
     solver.solve(cut(3))  # imports are done with
-    program = cut(40)
+    program = cut(60)
     solution = solver.solve(program, time_limit=0.05)
     assert solution.status is Status.LIMIT
     assert solution.primal is None
     assert not isnan(safe_bound(program, solution.dual))
 
 
-@pytest.mark.parametrize("solver", [Clarabel(), Scs(tolerance=1e-12), Cvxpy(), Auto()], ids=label)
+@pytest.mark.parametrize("solver", [Clarabel(), Scs(tolerance=1e-300), Cvxpy(), Auto()], ids=label)
 def test_ctrl_c(solver: Solver) -> None:
     """KeyboardInterrupt comes soon and the handler is restored; a layer waits for its solver's time limit."""
-    solver.solve(cut(3))
+    solver.solve(cut(3), time_limit=1.0)
+    program = cut(60)  # SCS never reaches its tolerance; Clarabel takes some seconds
     before, began = signal.getsignal(signal.SIGINT), monotonic()
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            solver.solve(cut(80) if solver.name == "scs" else cut(40), time_limit=4.0)
+            solver.solve(program, time_limit=4.0)
     finally:
         timer.join()
     assert monotonic() - began < 20.0
     assert signal.getsignal(signal.SIGINT) is before
-    assert solver.solve(KNOWN["two rows"].program).status is Status.OPTIMAL
+    assert solver.solve(KNOWN["two rows"].program, time_limit=1.0).dual is not None
 
 
 @each
