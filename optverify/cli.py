@@ -113,7 +113,12 @@ def _build_parser() -> argparse.ArgumentParser:
 
     for command in (verify, bound):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
-        command.add_argument("--solver", default="highs", metavar="NAME", help="for linear programs (default highs)")
+        command.add_argument(
+            "--solver",
+            default="highs",
+            metavar="NAME",
+            help="for programs (default highs); optverify solvers lists them",
+        )
         command.add_argument(
             "--workers", type=_count, metavar="N", help="processes for long searches (default: one a core, at most 4)"
         )

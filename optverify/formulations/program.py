@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,35 @@ class Block:
     def size(self) -> int:
         """Number of variables or rows."""
         return self.stop - self.start
+
+
+def order_of(size: int) -> int:
+    """Return the order k of the symmetric matrices with ``size = k (k + 1) / 2`` entries in a triangle.
+
+    Raises
+    ------
+    ShapeError
+        There is none.
+    """
+    order = (isqrt(8 * size + 1) - 1) // 2
+    if order * (order + 1) // 2 != size:
+        raise ShapeError(f"a semidefinite block has k (k + 1) / 2 rows, not {size}")
+    return order
+
+
+def matrix_of(values: Array) -> Array:
+    """Return mat(s), the (k, k) symmetric matrix that a semidefinite block's rows stand for; rounded."""
+    order = order_of(values.size)
+    column, row = np.triu_indices(order)  # of the transpose: the lower triangle by columns
+    matrix = np.empty((order, order))
+    matrix[row, column] = matrix[column, row] = values / np.where(row == column, 1.0, np.sqrt(2.0))
+    return matrix
+
+
+def triangle_of(matrix: Array) -> Array:
+    """Return the lower triangle by columns, off-diagonals times sqrt 2: the inverse of :func:`matrix_of`; rounded."""
+    column, row = np.triu_indices(len(matrix))
+    return np.asarray(matrix[row, column] * np.where(row == column, 1.0, np.sqrt(2.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +152,8 @@ class Program:
         for label, block in self.rows.items():
             if block.start != position or block.stop < block.start or block.cone is None:
                 raise ShapeError(f"row block {label!r} must start at row {position} and name its cone")
+            if block.cone is Cone.PSD:
+                order_of(block.size)
             position = block.stop
         if position != m:
             raise ShapeError(f"row blocks cover {position} rows of {m}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.relaxed import frame_of, relaxed
+from optverify.errors import UnsupportedProgram
 from optverify.interval import Array
 from optverify.query import Goal
 from optverify.search.leaf import objective_of
@@ -66,9 +67,12 @@ def guide(goal: Goal, solver: str | Solver, deadline: float, offer: Callable[[Ar
         def incumbent(_: float, primal: Array) -> bool:
             return offer(primal[: goal.network.n_inputs])
 
-        answer = relaxed(
-            frame, root, objective_of(goal, g), solver, formulation="bigm", time_limit=left, on_incumbent=incumbent
-        )
+        try:
+            answer = relaxed(
+                frame, root, objective_of(goal, g), solver, formulation="bigm", time_limit=left, on_incumbent=incumbent
+            )
+        except UnsupportedProgram:
+            return nan  # a solver for linear programs only is no guide
         if answer.point is not None and offer(answer.point):
             return answer.solution.objective
         claims.append(answer.solution.objective if answer.solution.status is Status.OPTIMAL else nan)

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from optverify.errors import InputError
 from optverify.formulations.program import Cone
+from optverify.solvers.auto import Auto
+from optverify.solvers.clarabel import Clarabel
+from optverify.solvers.cvxpy import Cvxpy
 from optverify.solvers.highs import Highs
+from optverify.solvers.mosek import Mosek
+from optverify.solvers.pyomo import Pyomo
+from optverify.solvers.scs import Scs
 from optverify.solvers.solution import Availability, Incumbent, Solution, Solver, Status
 
 __all__ = [
@@ -27,11 +33,15 @@ __all__ = [
     "name_of",
 ]
 
-SOLVERS: Mapping[str, Solver] = MappingProxyType({solver.name: solver for solver in (Highs(),)})
+SOLVERS: Mapping[str, Solver] = MappingProxyType(
+    {solver.name: solver for solver in (Highs(), Clarabel(), Scs(), Mosek(), Cvxpy(), Pyomo(), Auto())}
+)
 
 
 def get(name: str | Solver) -> Solver:
     """Look a solver up, or return it if it is one; whether it is installed shows when it is asked.
+
+    ``cvxpy:CLARABEL`` or ``pyomo:appsi_highs`` names a solver of a modelling layer.
 
     Raises
     ------
@@ -40,10 +50,12 @@ def get(name: str | Solver) -> Solver:
     """
     if not isinstance(name, str):
         return name
-    try:
-        return SOLVERS[name]
-    except KeyError:
-        raise InputError(f"there is no solver {name!r}; choose from {', '.join(SOLVERS)}") from None
+    layer, colon, inner = name.partition(":")
+    solver = SOLVERS.get(layer)
+    if solver is None or (colon and not (inner and isinstance(solver, Cvxpy | Pyomo))):
+        names = ", ".join(SOLVERS)
+        raise InputError(f"there is no solver {name!r}; choose from {names}, or cvxpy:NAME, pyomo:NAME")
+    return replace(solver, inner=inner) if colon and isinstance(solver, Cvxpy | Pyomo) else solver
 
 
 def name_of(solver: str | Solver | None) -> str | None:

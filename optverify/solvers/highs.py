@@ -8,6 +8,7 @@ Facts about highspy 1.15 that this file is built on (each has a test):
   ``resetGlobalScheduler``.
 * Matrix entries above 1e15 are refused, entries below 1e-9 dropped and bounds above 1e20 taken as infinite:
   its answers to programs with such numbers are about another program. They are claims anyway.
+* It leaves no ray where a row without entries does not hold: the elastic program has one.
 * A program without columns is "empty" even where its rows do not hold.
 * An exception in a callback would unwind through the C++ solver, so none may leave one; Ctrl-C is noted
   by a signal handler of ours, stops the solver at its next callback, and is raised afterwards.
@@ -15,10 +16,6 @@ Facts about highspy 1.15 that this file is built on (each has a test):
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +28,9 @@ import numpy as np
 
 from optverify.formulations.program import Cone, Program
 from optverify.interval import Array
+from optverify.solvers.conic import ray_of
 from optverify.solvers.constant import solve_constant
+from optverify.solvers.interrupt import interruptible
 from optverify.solvers.solution import Availability, Incumbent, Solution, Status, require_support
 
 STATUS = {
@@ -108,8 +107,10 @@ class Highs:
         watch = _Watch(on_incumbent)
         label = f"{self.name} {self.availability().version}"
         try:
-            with _interruptible(watch):
+            with interruptible(watch.interrupt):
                 solution = self._run(program, time_limit, start, watch, label)
+                if solution.status is Status.INFEASIBLE and solution.ray is None and not program.is_mixed_integer:
+                    solution = ray_of(program, solution, lambda p: self._run(p, time_limit, None, watch, label))
         except Exception as error:
             solution = Solution(Status.FAILED, label, message=f"{type(error).__name__}: {error}")
         if watch.error is not None:
@@ -181,9 +182,12 @@ class _Watch:
     def __init__(self, on_incumbent: Incumbent | None) -> None:
         self.on_incumbent = on_incumbent
         self.stop = False
-        self.interrupted = False
         self.error: BaseException | None = None
         self._lines: list[str] = []
+
+    def interrupt(self) -> None:
+        """Ask the solver to stop at its next callback."""
+        self.stop = True
 
     def attach(self, h: Any) -> None:
         """Subscribe to the events of a Highs object."""
@@ -214,29 +218,6 @@ class _Watch:
         except BaseException as error:  # must not unwind through C++; raised again after the solve
             self.error, self.stop = error, True
         self._check(event)
-
-
-@contextmanager
-def _interruptible(watch: _Watch) -> Iterator[None]:
-    """Turn Ctrl-C into a request to stop, and raise it once the solver has returned.
-
-    Python runs signal handlers in the main thread only; elsewhere there is nothing to do.
-    """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
-
-    def note(*_: object) -> None:
-        watch.stop = watch.interrupted = True
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if watch.interrupted:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _load(h: Any, program: Program) -> Any:

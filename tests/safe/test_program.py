@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optverify.errors import UnsupportedProgram
 from optverify.formulations.program import Block, Cone, Program
 from optverify.interval import Array
 from optverify.safe.program import into_dual_cone, proves_infeasible, safe_bound
@@ -229,15 +228,6 @@ def test_empty_programs() -> None:
         np.zeros(0), np.zeros((1, 0)), np.array([-1.0]), {"r": Block(0, 1, Cone.NONNEG)}, np.zeros(0), np.zeros(0)
     )
     assert proves_infeasible(no_columns, np.ones(1))
-
-
-def test_semidefinite_cones_are_refused() -> None:
-    """Clipping would not bring a matrix into its cone."""
-    program = one(1.0, 1.0, 1.0, 0.0, 1.0, Cone.PSD)
-    with pytest.raises(UnsupportedProgram, match="semidefinite"):
-        safe_bound(program, np.ones(1))
-    with pytest.raises(UnsupportedProgram, match="semidefinite"):
-        proves_infeasible(program, None)
 
 
 def test_advice_is_not_changed() -> None:
