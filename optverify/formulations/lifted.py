@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from optverify.errors import InputError, ShapeError
-from optverify.formulations.encoder import Largest, Objective, Weighted
+from optverify.formulations.encoder import Objective, Weighted
 from optverify.formulations.program import Block
 from optverify.formulations.triangle import chord
 from optverify.interval import INFLATE, TINY, Array, Interval, dot_error, up
@@ -165,8 +165,8 @@ def lifted(
         (a - y) / s >= 0,    a (a - y) = 0,    (chord(y) - a) / s >= 0,    u a - a^2 >= 0  (the box)
 
     a >= 0 follows from the box. A neuron that a split fixes, l = 0 or u = 0, has y >= 0 or y <= 0. With
-    :class:`Largest`, a variable tau between the bounds of the largest output has tau - t_i >= 0. A ball has
-    rho^2 - |x - centre|^2 >= 0.
+    :class:`~optverify.formulations.encoder.Largest`, a variable tau between the bounds of the largest output has
+    tau - t_i >= 0. A ball has rho^2 - |x - centre|^2 >= 0.
 
     Kind
         Relaxation, at least as tight as the triangle's; exact for few neurons only.
@@ -229,7 +229,7 @@ class _Forms:
     @property
     def size(self) -> Array:
         """Bounds on the absolute value: |z| <= 1."""
-        return (np.abs(self.rows).sum(axis=1) + self.error) * INFLATE
+        return np.asarray((np.abs(self.rows).sum(axis=1) + self.error) * INFLATE)
 
     def affine(self, layer: Affine) -> _Forms:
         """Go through an affine layer.
@@ -303,7 +303,7 @@ class _Builder:
         )
 
     def _inputs(self, region: Interval, inputs: Index) -> _Forms:
-        """x = centre + radius z contains the region; an interval that is a point is a constant."""
+        """Contain the region in centre + radius z; an interval that is a point is a constant."""
         centre = np.where(region.lower < region.upper, 0.5 * region.lower + 0.5 * region.upper, region.lower)
         radius = up(np.maximum(up(centre - region.lower), up(region.upper - centre)))
         x = self.variables["x"].indices
@@ -454,4 +454,4 @@ def _single(objective: Objective, n_outputs: int) -> Objective:
 
 def _power_of_two(size: Array) -> Array:
     """Return a power of two near each number, within the range where dividing by it is harmless."""
-    return np.ldexp(1.0, np.clip(np.frexp(size)[1], -900, 900))
+    return np.asarray(np.ldexp(1.0, np.clip(np.frexp(size)[1], -900, 900)))

@@ -161,7 +161,8 @@ def _operators(lifted: Lifted) -> tuple[sp.csc_array, sp.csc_array]:
     left = sp.coo_array(lifted.left)
     row, column = left.coords
     # p_i q_k stands for M_ik = M_ki = p_i q_k / 2, or for M_ii = p_i q_i.
-    i, k = np.repeat(row, n), np.tile(np.arange(n), row.size)
+    # The index arrays of scipy may be 32-bit.
+    i, k = np.repeat(row, n).astype(np.intp), np.tile(np.arange(n), row.size)
     value = (left.data[:, None] * right[:, column].T).ravel()
     value = np.where(i == k, value, value * (0.5 * ROOT))
     keep = value != 0

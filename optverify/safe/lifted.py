@@ -6,8 +6,9 @@ On every trace of the network (see :mod:`optverify.formulations.lifted`), for an
                   >=  m + g.z + z'H z - lost
 
 where m, g and H are computed in floating point and `lost` bounds what that has lost for |z| <= 1. From here on H is
-given. Multipliers delta >= 0 of the box, 1 - z_k^2 >= 0, move weight from m to the diagonal: with H_delta = H + diag(delta)
-*proved* positive definite the quadratic is convex, and is bounded by its tangent at any point z~, minimised over the box:
+given. Multipliers delta >= 0 of the box, 1 - z_k^2 >= 0, move weight from m to the diagonal: with H_delta = H +
+diag(delta) *proved* positive definite the quadratic is convex, and is bounded by its tangent at any point z~, minimised
+over the box:
 
     objective(z)  >=  m - sum delta - z~'H_delta z~ - |g + 2 H_delta z~|_1 - lost.
 
@@ -23,7 +24,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from optverify.formulations.lifted import Lifted
-from optverify.interval import INFLATE, TINY, Array, dot_error, down, up
+from optverify.interval import INFLATE, TINY, Array, dot_error, up
 from optverify.safe.psd import proved_positive_definite
 
 SHIFTS = 8
@@ -147,10 +148,7 @@ def _convex(H: Array, delta: Array) -> tuple[Array | None, Array]:
         if proved_positive_definite(shifted):
             # What was really added, rounded up.
             return shifted, np.maximum(up(shifted[index] - H[index]), 0.0)
-        if not attempt:
-            more = _shift(H, delta)
-        else:
-            more = 4.0 * more
+        more = 4.0 * more if attempt else _shift(H, delta)
     return None, delta
 
 
@@ -163,7 +161,7 @@ def _shift(H: Array, delta: Array) -> Array:
     negative = vectors[:, value < 0]
     part = (negative * -value[value < 0]) @ negative.T
     floor = 2.0 * dot_error(len(H)) * np.abs(value).sum()
-    return np.abs(part).sum(axis=1) * (1.0 + 1e-12) + floor
+    return np.asarray(np.abs(part).sum(axis=1) * (1.0 + 1e-12) + floor)
 
 
 def least(H: Array, g: Array, start: Array, steps: int = 50) -> Array:
@@ -196,9 +194,10 @@ def least(H: Array, g: Array, start: Array, steps: int = 50) -> Array:
 
 
 def tangent(form: Quadratic, H: Array, delta: Array, z: Array) -> float:
-    """Return m - sum delta - z'H z - |g + 2 H z|_1 - lost, rounded down, for a positive definite H = form.H + diag(delta).
+    """Return m - sum delta - z'H z - |g + 2 H z|_1 - lost, rounded down; H = form.H + diag(delta) is positive definite.
 
-    fl(H z) is off by at most dot_error(N) |H| |z| =: e, hence z'fl(H z) by |z|.e, the gradient by 2 e and its own rounding.
+    The computed H z is off by at most e = dot_error(N) |H| |z|, hence z'(H z) by |z|.e, and the gradient by 2 e, beside
+    their own rounding.
     """
     n = z.size
     Hz = H @ z

@@ -145,9 +145,9 @@ class Completed:
         """Return how the completion changes with the arrow part, to first order."""
         factor = _cholesky(self.core)
         assert factor is not None
-        dF = cho_solve((factor, True), (change.border - self.F @ change.head).T, check_finite=False).T
-        known = 2.0 * ((self.F @ self.core) * dF).sum(axis=1) + ((self.F @ change.head) * self.F).sum(axis=1)
-        return Derivative(self, change, dF, change.tail - known)
+        change_F = cho_solve((factor, True), (change.border - self.F @ change.head).T, check_finite=False).T
+        known = 2.0 * ((self.F @ self.core) * change_F).sum(axis=1) + ((self.F @ change.head) * self.F).sum(axis=1)
+        return Derivative(self, change, change_F, change.tail - known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,22 +159,23 @@ class Derivative:
     at : Completed
     arrow : Arrow
         The change on the arrow's pattern.
-    dF : (t, h) float64
-    dv : (t,) float64
+    F : (t, h) float64
+    v : (t,) float64
+        The changes of these two.
     """
 
     at: Completed
     arrow: Arrow
-    dF: Array
-    dv: Array
+    F: Array
+    v: Array
 
     def __matmul__(self, block: Array) -> Array:
         """Multiply columns, (h + t, r)."""
         at, h = self.at, len(self.at.core)
         low = block[h:]
         outer = block[:h] + at.F.T @ low
-        top = self.arrow.head @ outer + at.core @ (self.dF.T @ low)
-        return np.concatenate([top, at.F @ top + self.dF @ (at.core @ outer) + self.dv[:, None] * low])
+        top = self.arrow.head @ outer + at.core @ (self.F.T @ low)
+        return np.concatenate([top, at.F @ top + self.F @ (at.core @ outer) + self.v[:, None] * low])
 
     @property
     def columns(self) -> Array:
@@ -199,6 +200,6 @@ def sandwich(X: Completed | Derivative, A: Arrow, Z: Completed) -> Arrow:
 def _cholesky(matrix: Array) -> Array | None:
     """Return the lower Cholesky factor, None unless positive definite."""
     try:
-        return np.linalg.cholesky(matrix)
+        return np.asarray(np.linalg.cholesky(matrix), np.float64)
     except np.linalg.LinAlgError:
         return None

@@ -122,8 +122,9 @@ def solve_lifted(
         C = A.linear(np.concatenate([[0.0], lifted.cost[1:] / scale]))
         run = _start(A, C)
         best = run
-        status, message, residual, iteration = Status.LIMIT, f"{max_iterations} iterations", np.inf, 0
-        for iteration in range(1, max_iterations + 1):
+        status, message, residual, iterations = Status.LIMIT, f"{max_iterations} iterations", np.inf, 0
+        for _ in range(max_iterations):
+            iterations += 1
             mu = run.complementarity()
             residual = run.residual()
             bound, objective = constant + scale * run.bound, constant + scale * run.X.arrow.dot(C)
@@ -157,13 +158,13 @@ def solve_lifted(
             products=scale * best.y[A.N :],
             point=best.Z.columns[1:, 0] / best.Z.core[0, 0],
             moments=run.X.columns,
-            iterations=iteration,
+            iterations=iterations,
             seconds=time.monotonic() - started,
         )
 
 
 def _start(A: Operator, C: Arrow) -> _Iterate:
-    """Return multipliers that are strictly feasible, and X = diag(1, 1/3, ..., 1/3), the uniform distribution on the box."""
+    """Return strictly feasible multipliers, and X = diag(1, 1/3, ..., 1/3): uniformly distributed points of the box."""
     y = np.where(A.inequality, START_PRODUCTS, 0.0)
     y[: A.N] = START_BOX
     gamma = -1.0 - 2.0 * START_BOX * A.N
@@ -254,9 +255,9 @@ class _Iterate:
 
     def lengths(self, d: _Direction, fraction: float) -> tuple[float, float]:
         """Return the step lengths in (P) and (D): a fraction of the way to the boundary, at most 1."""
-        I = self.A.inequality
+        J = self.A.inequality
         primal = _longest(self.X.arrow, d.X, Arrow.is_completable, min(1.0 / fraction, _ratio(self.s, d.s)))
-        dual = _longest(self.S, d.S, Arrow.is_positive, min(1.0 / fraction, _ratio(self.y[I], d.y[I])))
+        dual = _longest(self.S, d.S, Arrow.is_positive, min(1.0 / fraction, _ratio(self.y[J], d.y[J])))
         return min(1.0, fraction * primal), min(1.0, fraction * dual)
 
     def moved(self, d: _Direction, alpha_p: float, alpha_d: float, C: Arrow) -> _Iterate | None:
@@ -292,9 +293,9 @@ class _Newton:
     @classmethod
     def of(cls, run: _Iterate, mu: float) -> _Newton | None:
         """Form and factorise the Schur complement, scaled to a unit diagonal; None if that fails."""
-        I = np.flatnonzero(run.A.inequality)
+        J = np.flatnonzero(run.A.inequality)
         M = run.A.gram(run.X, run.Z)
-        M[I, I] += run.s / run.y[I]
+        M[J, J] += run.s / run.y[J]
         scaling = 1.0 / np.sqrt(M.diagonal())
         M *= scaling
         M *= scaling[:, None]
@@ -310,10 +311,10 @@ class _Newton:
     def direction(self, sigma: float, second: Arrow | None = None, second_s: Array | float = 0.0) -> _Direction:
         """Return the direction towards sigma mu, with second-order terms if given."""
         run, A = self.run, self.run.A
-        I = A.inequality
-        y, target = run.y[I], sigma * self.mu
+        J = A.inequality
+        y, target = run.y[J], sigma * self.mu
         r = np.append(-target * self.AZ, 1.0 - target * run.Z.core[0, 0])
-        r[:-1][I] += (target - second_s) / y
+        r[:-1][J] += (target - second_s) / y
         if second is not None:
             r[:-1] += A.apply(second)
             r[-1] += second.head[0, 0]
@@ -325,7 +326,7 @@ class _Newton:
         dy, dgamma = x[:-1], float(x[-1])
         dS = -1.0 * A.adjoint(dy, dgamma)
         dX = target * run.Z.arrow - run.X.arrow - sandwich(run.X, dS, run.Z)
-        ds = (target - second_s) / y - run.s - run.s / y * dy[I]
+        ds = (target - second_s) / y - run.s - run.s / y * dy[J]
         return _Direction(dX if second is None else dX - second, ds, dy, dgamma, dS)
 
 
