@@ -34,6 +34,12 @@ from optverify.preactivation import Bounds, layer_inputs
 
 Index = NDArray[np.intp]
 
+NEGLIGIBLE = 1e-12
+"""A neuron of which one side is smaller than this times the other counts as stable..."""
+
+VANISHING = 2.0**-500
+"""... and so does one with a side smaller than this; what that is off goes into the errors."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ball:
@@ -252,7 +258,10 @@ class _Builder:
         self.network, self.bounds = network, bounds
         self.values = layer_inputs(network, region, bounds)
         self.objective = _single(objective, network.n_outputs)
-        unstable = [np.flatnonzero(mask) for mask in bounds.unstable(network)]
+        unstable = [
+            np.flatnonzero(mask & ~_nearly_stable(z))
+            for mask, z in zip(bounds.unstable(network), bounds.layers, strict=True)
+        ]
         inputs = np.flatnonzero(region.lower < region.upper)
         runs = {} if isinstance(self.objective, Weighted) else {"tau": np.zeros(1, np.intp)}
         runs |= {f"a[{k}]": neurons for k, neurons in enumerate(unstable)} | {"x": inputs}
@@ -317,12 +326,18 @@ class _Builder:
         """Substitute what is stable, and give each unstable neuron a variable and its products."""
         y, neurons = self.current, self.neurons[f"a[{k}]"]
         variable = np.arange(self.size)[self.variables[f"a[{k}]"].indices]
-        inactive = mask & (z.lower < 0)
-        rows, error = np.where(inactive[:, None], 0.0, y.rows), np.where(inactive, 0.0, y.error)
+        # One that is nearly stable counts as stable: relu(y) is in [0, u], relu(y) - y in [0, -l].
+        inactive = mask & (z.lower < 0) & (z.upper <= -z.lower)
+        rows = np.where(inactive[:, None], 0.0, y.rows)
+        error = np.where(
+            inactive, np.maximum(z.upper, 0.0), up(y.error + np.where(mask, np.maximum(-z.lower, 0.0), 0.0))
+        )
+        error[neurons] = 0.0
         lower, upper = z.lower[neurons], z.upper[neurons]
-        # a = r + r z runs through [0, 2 r], which contains [0, u]; half of the least number is 0.
-        r = np.where(upper >= 2 * TINY, 0.5 * upper, upper)
+        # a = r + r z runs through [0, u].
+        r = 0.5 * upper
         self.centre[variable] = self.radius[variable] = r
+        rows[neurons] = 0.0
         rows[neurons, 0] = rows[neurons, 1 + variable] = r
 
         scale = _power_of_two(np.maximum(-lower, upper))
@@ -438,6 +453,15 @@ class _Columns:
             np.concatenate(parts) for parts in zip((none, none, np.zeros(0)), *self.entries, strict=True)
         )
         return csc_array((value, (row, column)), shape=(height, self.width))
+
+
+def _nearly_stable(z: Interval) -> NDArray[np.bool_]:
+    """Tell which neurons are not worth a variable: one side is negligible beside the other, or both are nothing.
+
+    Their products would be badly scaled, and no bound would gain.
+    """
+    low, high = np.maximum(-z.lower, 0.0), np.maximum(z.upper, 0.0)
+    return np.asarray(np.minimum(low, high) <= np.maximum(NEGLIGIBLE * np.maximum(low, high), VANISHING))
 
 
 def _single(objective: Objective, n_outputs: int) -> Objective:

@@ -27,6 +27,9 @@ from optverify.formulations.lifted import Lifted
 from optverify.interval import INFLATE, TINY, Array, dot_error, up
 from optverify.safe.psd import proved_positive_definite
 
+LEAST = 2.0**-800
+"""Least shift: no smaller diagonal is proved positive."""
+
 SHIFTS = 8
 """How often a shift is enlarged before giving up."""
 
@@ -160,7 +163,7 @@ def _shift(H: Array, delta: Array) -> Array:
     value, vectors = np.linalg.eigh(matrix)
     negative = vectors[:, value < 0]
     part = (negative * -value[value < 0]) @ negative.T
-    floor = 2.0 * dot_error(len(H)) * np.abs(value).sum()
+    floor = 2.0 * dot_error(len(H)) * np.abs(value).sum() + LEAST
     return np.asarray(np.abs(part).sum(axis=1) * (1.0 + 1e-12) + floor)
 
 

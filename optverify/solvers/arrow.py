@@ -200,6 +200,8 @@ def sandwich(X: Completed | Derivative, A: Arrow, Z: Completed) -> Arrow:
 def _cholesky(matrix: Array) -> Array | None:
     """Return the lower Cholesky factor, None unless positive definite."""
     try:
-        return np.asarray(np.linalg.cholesky(matrix), np.float64)
+        factor = np.asarray(np.linalg.cholesky(matrix), np.float64)
     except np.linalg.LinAlgError:
         return None
+    # LAPACK need not notice a NaN.
+    return factor if np.isfinite(factor.diagonal()).all() else None
