@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -113,6 +114,26 @@ def test_products_of_conditions_hold_as_well(data: st.DataObject) -> None:
         moments = rng.uniform(-1, 1, (1 + relaxation.n_variables, 1 + relaxation.hidden))
         relaxation = with_violated_products(relaxation, moments, most=data.draw(st.sampled_from([3, 40])))
     assert broken(relaxation, variables(relaxation, network, values)) == []
+
+
+def test_numbers_that_no_short_float_holds() -> None:
+    """Weights, boxes and points with all digits, so that every operation rounds; corners, where conditions are tight."""
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        sizes = rng.integers(1, 5, rng.integers(2, 5))
+        network = Network.from_arrays([(rng.normal(size=(m, n)), 0.1 * rng.normal(size=m)) for n, m in pairwise(sizes)])
+        centre, radius = rng.normal(size=sizes[0]), rng.uniform(0, 1, sizes[0])
+        region = Interval(centre - radius, centre + radius)
+        bounds = bounds_of(network, region, tight=bool(rng.integers(2)))
+        relaxation = lifted(network, region, bounds, Weighted(rng.normal(size=sizes[-1])))
+        for _ in range(2):
+            moments = rng.uniform(-1, 1, (1 + relaxation.n_variables, 1 + relaxation.hidden))
+            relaxation = with_violated_products(relaxation, moments, most=200)
+        for _ in range(4):
+            at = np.where(rng.integers(2, size=centre.size), region.lower, region.upper)
+            at = np.where(rng.integers(3, size=centre.size), at, rng.uniform(region.lower, region.upper))
+            values = oracle.trace(oracle.read(network), [Fraction(v) for v in at.tolist()])
+            assert broken(relaxation, variables(relaxation, network, values)) == []
 
 
 @thorough
