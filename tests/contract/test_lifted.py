@@ -117,7 +117,7 @@ def test_products_of_conditions_hold_as_well(data: st.DataObject) -> None:
 
 
 def test_numbers_that_no_short_float_holds() -> None:
-    """Weights, boxes and points with all digits, so that every operation rounds; corners, where conditions are tight."""
+    """Weights, boxes and points with all digits, so that everything rounds; corners, where conditions are tight."""
     rng = np.random.default_rng(0)
     for _ in range(150):
         sizes = rng.integers(1, 5, rng.integers(2, 5))
