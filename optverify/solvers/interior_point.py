@@ -37,8 +37,8 @@ FEASIBLE = 1e-6
 START_BOX, START_PRODUCTS, START_SLACK = 0.3, 0.1, 0.3
 """Multipliers and least slacks at the start, the objective's largest coefficient being 1."""
 
-MODEST = 0.4
-"""A step shorter than this is tried again with more centring."""
+MISLED = 0.2
+"""A predictor that gets less far than this says nothing about second order."""
 
 SHORTEST = 1e-7
 """Steps shorter than this are no progress."""
@@ -189,19 +189,11 @@ def _step(run: _Iterate, newton: _Newton, C: Arrow) -> _Iterate | None:
     sigma = min(0.9, max(0.01, (mu_affine / newton.mu) ** 2))
     fraction = 0.8 + 0.18 * min(alpha_p, alpha_d)
 
-    # Corrector: with the second-order term of the predictor.
-    second = sandwich(run.X.derivative(affine.X), affine.S, run.Z)
-    direction = newton.direction(sigma, second, affine.s * affine.y[run.A.inequality])
+    # Corrector: with the second-order term of the predictor; of a centred direction where the predictor leads nowhere.
+    first = affine if min(alpha_p, alpha_d) >= MISLED else newton.direction(sigma)
+    second = sandwich(run.X.derivative(first.X), first.S, run.Z)
+    direction = newton.direction(sigma, second, first.s * first.y[run.A.inequality])
     alpha_p, alpha_d = run.lengths(direction, fraction)
-    if min(alpha_p, alpha_d) < MODEST:
-        # Safeguard: that term misleads far from the central path. Prefer what gets further, little centring first.
-        worth = min(alpha_p, alpha_d)
-        for more in (max(sigma, 0.3), 0.6):
-            plain = newton.direction(more)
-            lengths = run.lengths(plain, fraction)
-            if min(lengths) * (1.0 - more / 2.0) > worth:
-                worth = min(lengths) * (1.0 - more / 2.0)
-                direction, (alpha_p, alpha_d) = plain, lengths
     return None if max(alpha_p, alpha_d) < SHORTEST else run.moved(direction, alpha_p, alpha_d, C)
 
 
