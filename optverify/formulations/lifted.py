@@ -38,7 +38,10 @@ NEGLIGIBLE = 1e-12
 """A neuron of which one side is smaller than this times the other counts as stable..."""
 
 VANISHING = 2.0**-500
-"""... and so does one with a side smaller than this; what that is off goes into the errors."""
+"""... and so does one with a side smaller than this..."""
+
+NOISE = 1e3
+"""... or than so many times what its form may be off. What that makes the forms of later layers off is bounded too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,10 +261,8 @@ class _Builder:
         self.network, self.bounds = network, bounds
         self.values = layer_inputs(network, region, bounds)
         self.objective = _single(objective, network.n_outputs)
-        unstable = [
-            np.flatnonzero(mask & ~_nearly_stable(z))
-            for mask, z in zip(bounds.unstable(network), bounds.layers, strict=True)
-        ]
+        # All that could need a variable; those that turn out to need none are dropped in the end.
+        unstable = [np.flatnonzero(mask) for mask in bounds.unstable(network)]
         inputs = np.flatnonzero(region.lower < region.upper)
         runs = {} if isinstance(self.objective, Weighted) else {"tau": np.zeros(1, np.intp)}
         runs |= {f"a[{k}]": neurons for k, neurons in enumerate(unstable)} | {"x": inputs}
@@ -293,21 +294,35 @@ class _Builder:
         cost, cost_error = self._cost()
         if ball is not None:
             self._ball(ball, x)
+        return self._assembled(cost, cost_error)
+
+    def _assembled(self, cost: Array, cost_error: float) -> Lifted:
+        """Put it together without the variables that occur nowhere."""
         n = 1 + self.size
+        forms = np.concatenate([np.zeros((0, n)), *self.forms]).T
+        left, right = self.left.matrix(n), self.right.matrix(n + self.n_forms)
+        radial = self.radial.matrix(n)
+        used = forms.any(axis=1) | (cost != 0)
+        for part in (left, right, radial):
+            used[part.indices[part.indices < n]] = True
+        used[0] = True
+        kept = np.flatnonzero(used[1:])
+        ends = np.cumsum([0, *(used[1:][block.indices].sum() for block in self.variables.values())]).tolist()
+        hidden = int(used[1 : 1 + self.hidden].sum())
         return Lifted(
-            hidden=self.hidden,
-            centre=self.centre,
-            radius=self.radius,
-            variables=self.variables,
-            neurons=self.neurons,
-            forms=np.concatenate([np.zeros((0, n)), *self.forms]).T.copy(),
-            left=self.left.matrix(1 + self.hidden),
-            right=self.right.matrix(n + self.n_forms),
-            radial=self.radial.matrix(self.size),
+            hidden=hidden,
+            centre=self.centre[kept],
+            radius=self.radius[kept],
+            variables={name: Block(a, b) for name, a, b in zip(self.variables, ends[:-1], ends[1:], strict=True)},
+            neurons={name: run[used[1:][self.variables[name].indices]] for name, run in self.neurons.items()},
+            forms=forms[used],
+            left=csc_array(left[used][: 1 + hidden]),
+            right=csc_array(right[np.concatenate([used, np.ones(self.n_forms, bool)])]),
+            radial=csc_array(radial[used][1:]),
             equality=np.concatenate([np.zeros(0, bool), *self.equality]),
             error=np.concatenate([np.zeros(0), *self.error]),
             rows=self.rows,
-            cost=cost,
+            cost=cost[used],
             cost_error=cost_error,
         )
 
@@ -326,6 +341,8 @@ class _Builder:
         """Substitute what is stable, and give each unstable neuron a variable and its products."""
         y, neurons = self.current, self.neurons[f"a[{k}]"]
         variable = np.arange(self.size)[self.variables[f"a[{k}]"].indices]
+        keep = ~_nearly_stable(z, y.error)[neurons]
+        neurons, variable = neurons[keep], variable[keep]
         # One that is nearly stable counts as stable: relu(y) is in [0, u], relu(y) - y in [0, -l].
         inactive = mask & (z.lower < 0) & (z.upper <= -z.lower)
         rows = np.where(inactive[:, None], 0.0, y.rows)
@@ -403,7 +420,7 @@ class _Builder:
         scale = _power_of_two(np.array([max(size, 1.0)]))
         f, rho = self._form(_Forms(row, error), scale)
         one, zero = np.ones(1), np.zeros(1, np.intp)
-        weights = tuple((np.array([i]), np.array([w])) for i, w in enumerate(r**2 / scale, start=block.start))
+        weights = tuple((np.array([i]), np.array([w])) for i, w in enumerate(r**2 / scale, start=1 + block.start))
         self._product("ball", ((zero, one),), ((f, one),), rho, radial=weights)
 
     def _form(self, forms: _Forms, scale: Array) -> tuple[Index, Array]:
@@ -455,13 +472,14 @@ class _Columns:
         return csc_array((value, (row, column)), shape=(height, self.width))
 
 
-def _nearly_stable(z: Interval) -> NDArray[np.bool_]:
-    """Tell which neurons are not worth a variable: one side is negligible beside the other, or both are nothing.
+def _nearly_stable(z: Interval, error: Array) -> NDArray[np.bool_]:
+    """Tell which neurons are not worth a variable: one side is negligible beside the other, or within the noise.
 
-    Their products would be badly scaled, and no bound would gain.
+    Their products would be badly scaled or say nothing, and no bound would gain.
     """
     low, high = np.maximum(-z.lower, 0.0), np.maximum(z.upper, 0.0)
-    return np.asarray(np.minimum(low, high) <= np.maximum(NEGLIGIBLE * np.maximum(low, high), VANISHING))
+    least = np.maximum(NEGLIGIBLE * np.maximum(low, high), VANISHING)
+    return np.asarray(np.minimum(low, high) <= np.maximum(least, NOISE * error))
 
 
 def _single(objective: Objective, n_outputs: int) -> Objective:

@@ -40,7 +40,7 @@ START_BOX, START_PRODUCTS, START_SLACK = 0.3, 0.1, 0.3
 MISLED = 0.2
 """A predictor that gets less far than this says nothing about second order."""
 
-SHORTEST = 1e-7
+SHORTEST = 1e-3
 """Steps shorter than this are no progress."""
 
 REGULAR = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
