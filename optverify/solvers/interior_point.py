@@ -38,7 +38,10 @@ START_BOX, START_PRODUCTS, START_SLACK = 0.3, 0.1, 0.3
 """Multipliers and least slacks at the start, the objective's largest coefficient being 1."""
 
 MISLED = 0.2
-"""A predictor that gets less far than this says nothing about second order."""
+"""A direction that gets less far than this says nothing about second order."""
+
+CENTRING = 0.9
+"""The share of mu that is kept by a step whose purpose is to come near the central path."""
 
 SHORTEST = 1e-3
 """Steps shorter than this are no progress."""
@@ -190,10 +193,16 @@ def _step(run: _Iterate, newton: _Newton, C: Arrow) -> _Iterate | None:
     fraction = 0.8 + 0.18 * min(alpha_p, alpha_d)
 
     # Corrector: with the second-order term of the predictor; of a centred direction where the predictor leads nowhere.
-    first = affine if min(alpha_p, alpha_d) >= MISLED else newton.direction(sigma)
-    second = sandwich(run.X.derivative(first.X), first.S, run.Z)
-    direction = newton.direction(sigma, second, first.s * first.y[run.A.inequality])
+    plain = newton.direction(sigma) if min(alpha_p, alpha_d) < MISLED else affine
+    second = sandwich(run.X.derivative(plain.X), plain.S, run.Z)
+    direction = newton.direction(sigma, second, plain.s * plain.y[run.A.inequality])
     alpha_p, alpha_d = run.lengths(direction, fraction)
+    if min(alpha_p, alpha_d) < MISLED:
+        # Safeguard: far from the central path that term can mislead too. Back to the path, if this gets further.
+        centring = newton.direction(CENTRING)
+        lengths = run.lengths(centring, fraction)
+        if min(lengths) > min(alpha_p, alpha_d):
+            direction, (alpha_p, alpha_d) = centring, lengths
     return None if max(alpha_p, alpha_d) < SHORTEST else run.moved(direction, alpha_p, alpha_d, C)
 
 
