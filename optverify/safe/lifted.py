@@ -85,7 +85,7 @@ def safe_bound(lifted: Lifted, products: Array | None, box: Array | None = None,
     box : (N,) float64 or None
         Advice: delta, likewise. It is enlarged where the quadratic is not convex.
     point : (N,) float64 or None
-        Advice: z~; found by Newton's method if it is not good enough.
+        Advice: z~, in or near the box; Newton's method looks for a better one.
     """
     y = _usable(products, lifted.n_products)
     y = np.where(lifted.equality, y, np.maximum(y, 0.0))
@@ -98,8 +98,10 @@ def safe_bound(lifted: Lifted, products: Array | None, box: Array | None = None,
         H, delta = _convex(form.H, delta)
         if H is None:
             return Proved(-inf, y, delta, z)
-        z = least(H, form.g, z)
-        return Proved(tangent(form, H, delta, z), y, delta, z)
+        # Any point will do: the one that was proposed, and the best of the box. Which is better depends on rounding.
+        tried = [(tangent(form, H, delta, at), at) for at in (z, least(H, form.g, z))]
+        lower, z = max(tried, key=lambda pair: pair[0])
+        return Proved(lower, y, delta, z)
 
 
 def _usable(values: Array | None, size: int) -> Array:
