@@ -132,7 +132,7 @@ def test_splits_cut_their_other_side_off() -> None:
 
 
 def test_an_impossible_side_has_no_finite_bound() -> None:
-    """Where the split's side holds no point the relaxation is infeasible: its bound exceeds any value of the network."""
+    """Where the split's side holds no point the relaxation is infeasible: its bound exceeds all values."""
     network = Network.from_arrays([([[1.0], [-1.0]], [-2.0, 0.0]), ([[1.0, 1.0]], [0.0])])
     region = Interval(np.array([-1.0]), np.array([1.0]))
     side = Bounds((Interval(np.array([0.0, -1.0]), np.array([1.0, 1.0])),))  # x >= 2
