@@ -209,8 +209,7 @@ def tangent(form: Quadratic, H: Array, delta: Array, z: Array) -> float:
     e = (dot_error(n) * (np.abs(H) @ np.abs(z)) + TINY * n * (1.0 + np.abs(z).sum())) * INFLATE
     gradient = form.g + 2.0 * Hz
     slope = up(up(np.abs(gradient)) + 2.0 * e * INFLATE)
-    square = z * Hz
-    square = up(square + (np.abs(z) * e) * INFLATE)
+    square = up(up(z * Hz) + np.abs(z) * e * INFLATE)
     parts = np.concatenate([[form.m, -form.lost], -slope, -delta, -up(square + TINY)])
     if not np.isfinite(parts).all():
         return -inf
