@@ -3,8 +3,9 @@
     python -m benchmarks.claims --count 1000
 
 For each network (up to 3 inputs and 8 neurons, weights of many scales) the triangle program, the lifted relaxation
-and the big-M program are solved; each claim is compared with the rigorous bound made from its duals, and both with the exact
-optimum found by enumerating activation patterns in rational arithmetic. Exit code 1 if a bound is above the optimum.
+and the big-M program are solved; each claim is compared with the rigorous bound made from its duals, and both with
+the exact optimum found by enumerating activation patterns in rational arithmetic. Exit code 1 if a bound is above the
+optimum.
 """
 
 from __future__ import annotations
