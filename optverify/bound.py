@@ -79,8 +79,8 @@ def bound(
     objective : Linear, str or (n_outputs,) array
         For instance ``"Y_0 - Y_1"``.
     method : str
-        ``interval``, ``crown``, ``triangle``, ``bigm`` (a claim with a rigorous root bound), or ``exact``
-        (branch and bound until the gap is closed).
+        ``interval``, ``crown``, ``triangle``, ``lifted`` (semidefinite), ``bigm`` (a claim with a rigorous root
+        bound), or ``exact`` (branch and bound until the gap is closed).
     sense : "min" or "max"
     solver : str or Solver or None
     gap : float
@@ -157,7 +157,7 @@ def bound(
         attained=attained,
         sense=sense,
         method=method,
-        solver=name_of(solver) if result.claim is not None or result.programs else None,
+        solver=result.solver or (name_of(solver) if result.claim is not None or result.programs else None),
         complete=result.complete,
         reason=result.reason,
         nodes=result.nodes,

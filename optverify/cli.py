@@ -102,7 +102,10 @@ def _build_parser() -> argparse.ArgumentParser:
     bound.add_argument("property", metavar="PROP", help=".vnnlib file: its box of inputs is used")
     bound.add_argument("--objective", required=True, metavar="EXPR", help='for instance "Y_0 - Y_1"')
     bound.add_argument(
-        "--method", default="exact", choices=["interval", "crown", "triangle", "bigm", "exact"], help="default: exact"
+        "--method",
+        default="exact",
+        choices=["interval", "crown", "triangle", "lifted", "bigm", "exact"],
+        help="default: exact",
     )
     bound.add_argument("--sense", default="min", choices=["min", "max"], help="default: min")
     bound.add_argument(

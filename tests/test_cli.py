@@ -96,7 +96,7 @@ def test_json_to_a_file(tmp_path: Path, network: str) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("method", ["interval", "crown", "triangle", "bigm", "exact"])
+@pytest.mark.parametrize("method", ["interval", "crown", "triangle", "lifted", "bigm", "exact"])
 def test_bound_by_every_method(tmp_path: Path, network: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every method encloses the exact maximum 2."""
     path = prop(tmp_path, BOX)

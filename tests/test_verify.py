@@ -20,7 +20,7 @@ from optverify.search.tree import Progress
 from tests import oracle
 from tests.strategies import boxes, networks
 
-METHODS = ["interval", "crown", "triangle", "bigm", "exact"]
+METHODS = ["interval", "crown", "triangle", "bigm", "lifted", "exact"]
 
 
 def exact_box(box: object) -> Box:

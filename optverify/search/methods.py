@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, isnan
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.interval_propagation import propagate
+from optverify.bounds.lifted import lifted_bound
 from optverify.errors import InputError
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
@@ -15,7 +17,7 @@ from optverify.proof import Proof
 from optverify.query import Goal
 from optverify.search import attack
 from optverify.search.expand import Method
-from optverify.search.leaf import root_program
+from optverify.search.leaf import objective_of, root_program
 from optverify.search.tree import Progress, Search, Stop, Target
 from optverify.search.workers import Crew
 from optverify.solvers.solution import Solver, Status
@@ -37,6 +39,8 @@ class Bounded:
     nodes, programs : int
     seconds : float
         In the solver.
+    solver : str or None
+        Its name, if it is not the one that was asked for.
     """
 
     lower: float
@@ -46,6 +50,7 @@ class Bounded:
     nodes: int = 0
     programs: int = 0
     seconds: float = 0.0
+    solver: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +110,29 @@ def triangle(task: Task) -> Bounded:
     return _program(task, "triangle")
 
 
+def lifted(task: Task) -> Bounded:
+    """Bound by the lifted semidefinite relaxation, solved by the interior-point method of the package."""
+    bounds, first = _backward(task)
+    region = task.goal.region.outward
+    try:
+        answer = lifted_bound(task.goal.network, region, bounds, objective_of(task.goal, 0), time_limit=task.time_limit)
+    except InputError as error:  # overflow, or too large
+        return Bounded(first, None, False, f"backward linear bounds only: {error}", nodes=1)
+    _offer(task, answer.point)
+    solution = answer.solution
+    done = solution.status is Status.OPTIMAL
+    return Bounded(
+        max(answer.lower, first),
+        solution.bound,
+        done,
+        f"interior point: {solution.status.value}" + (f" ({solution.message})" if solution.message else ""),
+        nodes=1,
+        programs=1 + answer.rounds,
+        seconds=solution.seconds,
+        solver="interior point",
+    )
+
+
 def bigm(task: Task) -> Bounded:
     """Bound by the root relaxation of the big-M program; its own optimum is a claim.
 
@@ -121,13 +149,7 @@ def _program(task: Task, formulation: str) -> Bounded:
     if task.solver is None:
         raise InputError(f"the method {formulation} needs a solver")
     bounds, first = _backward(task)
-
-    def offer(x: Array) -> None:
-        attack.from_point(task.goal, x, task.best, stop_at=-inf)
-        if task.best.point is not None:
-            task.target.offer(task.best.value, task.best.point)
-
-    answer = root_program(task.goal, bounds, formulation, task.solver, task.time_limit, offer)
+    answer = root_program(task.goal, bounds, formulation, task.solver, task.time_limit, partial(_offer, task))
     solution = answer.solution
     # A mixed-integer solver that stopped early claims its dual bound, not the value of its incumbent.
     early = solution.status is not Status.OPTIMAL and not isnan(solution.bound)
@@ -142,6 +164,13 @@ def _program(task: Task, formulation: str) -> Bounded:
         programs=1,
         seconds=solution.seconds,
     )
+
+
+def _offer(task: Task, x: Array) -> None:
+    """Try a solver's point."""
+    attack.from_point(task.goal, x, task.best, stop_at=-inf)
+    if task.best.point is not None:
+        task.target.offer(task.best.value, task.best.point)
 
 
 def exact(task: Task) -> Bounded:
@@ -164,6 +193,7 @@ METHODS: Mapping[str, BoundMethod] = {
     "interval": interval,
     "crown": backward,
     "triangle": triangle,
+    "lifted": lifted,
     "bigm": bigm,
     "exact": exact,
 }

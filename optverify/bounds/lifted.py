@@ -1,0 +1,147 @@
+"""A bound from the lifted relaxation: the interior-point method proposes, the Lagrangian's least value is proved."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from optverify import solvers
+from optverify.errors import InputError
+from optverify.formulations.encoder import Objective
+from optverify.formulations.lifted import Ball, Lifted, lifted
+from optverify.formulations.rlt import with_violated_products
+from optverify.formulations.semidefinite import dual_form, primal_form, read_lifted
+from optverify.interval import Array, Interval
+from optverify.network import Network
+from optverify.preactivation import Bounds
+from optverify.safe.lifted import Proved, safe_bound
+from optverify.solvers.interior_point import LiftedSolution, solve_lifted
+from optverify.solvers.solution import Solution, Solver, Status
+
+LARGEST = 8000
+"""Most conditions: the Schur complement has that order, 0.5 GB, and several of its size are held."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiftedBound:
+    """What the lifted relaxation gave.
+
+    Parameters
+    ----------
+    lower : float
+        Rigorous bound on the objective's minimum.
+    proved : Proved
+        The multipliers behind it.
+    point : (n_inputs,) float64
+        A network input to try: the relaxation's mean.
+    lifted : Lifted
+        With all products that were added.
+    solution : LiftedSolution
+        Of the last round; its figures are claims.
+    rounds : int
+        Of products that were added.
+    """
+
+    lower: float
+    proved: Proved
+    point: Array
+    lifted: Lifted
+    solution: LiftedSolution
+    rounds: int = 0
+
+
+def lifted_bound(
+    network: Network,
+    region: Interval,
+    bounds: Bounds,
+    objective: Objective,
+    *,
+    ball: Ball | None = None,
+    rounds: int = 0,
+    stop_above: float = np.inf,
+    stop_below: float = -np.inf,
+    time_limit: float | None = None,
+) -> LiftedBound:
+    """Bound an objective by the lifted relaxation.
+
+    Parameters
+    ----------
+    network : Network
+    region : Interval, ends of shape (n_inputs,)
+    bounds : Bounds, ends of shape (n_k,)
+        Proved.
+    objective : Weighted or Largest
+    ball : Ball, optional
+    rounds : int
+        At most so often, products of linear conditions that the solution violates are added, and it is solved again.
+    stop_above, stop_below : float
+        See :func:`optverify.solvers.interior_point.solve_lifted`; `stop_below` is for the last round.
+    time_limit : float, seconds, optional
+
+    Raises
+    ------
+    ShapeError, InputError
+        See :func:`optverify.formulations.lifted.lifted`; or the relaxation is too large to be solved.
+    """
+    deadline = np.inf if time_limit is None else time.monotonic() + time_limit
+    relaxation = lifted(network, region, bounds, objective, ball)
+    best: LiftedBound | None = None
+    for done in range(rounds + 1):
+        size = relaxation.n_variables + relaxation.n_products
+        if size > LARGEST:
+            if best is not None:
+                break
+            raise InputError(f"the lifted relaxation has {size} conditions; more than {LARGEST} are too many")
+        left = max(deadline - time.monotonic(), 0.01) if np.isfinite(deadline) else None
+        floor = stop_below if done == rounds else -np.inf
+        solution = solve_lifted(relaxation, stop_above=stop_above, stop_below=floor, time_limit=left)
+        proved = safe_bound(relaxation, solution.products, solution.box, solution.point)
+        if best is None or proved.lower > best.lower:
+            point = _input(relaxation, region, solution.moments[1:, 0])
+            best = LiftedBound(proved.lower, proved, point, relaxation, solution, done)
+        further = relaxation
+        if solution.status is Status.OPTIMAL and done < rounds and time.monotonic() < deadline:
+            further = with_violated_products(relaxation, solution.moments)
+        if further is relaxation:
+            break
+        relaxation = further
+    assert best is not None
+    return best
+
+
+def solver_bound(
+    relaxation: Lifted, solver: str | Solver, *, form: str = "dual", time_limit: float | None = None
+) -> tuple[Proved, Solution]:
+    """Bound an objective by the lifted relaxation with a generic solver; its answer is advice like any other.
+
+    Parameters
+    ----------
+    relaxation : Lifted
+    solver : str or Solver
+        That takes semidefinite cones.
+    form : "dual" or "primal"
+        See :mod:`optverify.formulations.semidefinite`.
+    time_limit : float, seconds, optional
+
+    Raises
+    ------
+    InputError, SolverUnavailable, UnsupportedProgram
+        Unknown names; the solver is not there or does not take such programs.
+    """
+    if form not in ("dual", "primal"):
+        raise InputError(f"the form is 'dual' or 'primal', not {form!r}")
+    program = dual_form(relaxation) if form == "dual" else primal_form(relaxation)
+    solution = solvers.get(solver).solve(program, time_limit=time_limit)
+    found = read_lifted(relaxation, program, solution.primal if form == "dual" else solution.dual)
+    box, products = (None, None) if found is None else found
+    return safe_bound(relaxation, products, box), solution
+
+
+def _input(relaxation: Lifted, region: Interval, mean: Array) -> Array:
+    """Return the network input at the given values of the variables, within the region."""
+    x = relaxation.variables["x"].indices
+    values = np.where(region.lower < region.upper, 0.5 * region.lower + 0.5 * region.upper, region.lower)
+    values[relaxation.neurons["x"]] = relaxation.centre[x] + relaxation.radius[x] * np.nan_to_num(mean[x])
+    return np.clip(values, region.lower, region.upper)

@@ -1,0 +1,238 @@
+"""Bounds from the lifted relaxation: ordered as they should be, rigorous, and there even when little is left."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from optverify.bounds import lifted as module
+from optverify.bounds.crown import crown
+from optverify.bounds.lifted import lifted_bound, solver_bound
+from optverify.bounds.relaxed import frame_of, relaxed
+from optverify.errors import InputError, UnsupportedProgram
+from optverify.formulations import Largest, Weighted
+from optverify.formulations.lifted import Ball, lifted
+from optverify.formulations.program import Cone, Program
+from optverify.interval import Interval
+from optverify.network import Network
+from optverify.preactivation import Bounds
+from optverify.query import Box
+from optverify.safe.lifted import safe_bound
+from optverify.solvers.interior_point import solve_lifted
+from optverify.solvers.scripted import Scripted
+from optverify.solvers.solution import Solution, Status
+from optverify.verify import bound
+from tests import oracle
+from tests.strategies import boxes, networks
+
+LOSS = 1e-6
+"""What the interior-point method may leave, relative to the bound and the objective: it ends at a gap of 1e-7."""
+
+
+def random_network(rng: np.random.Generator) -> Network:
+    """Make a tiny network with up to three hidden layers, of which some neurons are dead, twins or badly scaled."""
+    hidden = rng.integers(2, 5, rng.integers(1, 3))
+    sizes = [int(rng.integers(1, 4)), *hidden.tolist(), 1]
+    steps = []
+    for n, m in pairwise(sizes):
+        weight, bias = rng.normal(size=(m, n)), 0.3 * rng.normal(size=m)
+        if m > 1 and rng.integers(4) == 0:
+            weight[0], bias[0] = weight[1], bias[1]
+        if rng.integers(6) == 0:
+            scale = 10.0 ** rng.integers(-6, 7)
+            weight[0], bias[0] = weight[0] * scale, bias[0] * scale
+        if rng.integers(8) == 0:
+            weight[-1] = 0.0
+        steps.append((weight, bias))
+    return Network.from_arrays(steps)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_triangle_lifted_products_exact_are_ordered(seed: int) -> None:
+    """On rigorous values: triangle <= lifted <= lifted with products <= exact; hundreds of random networks."""
+    rng = np.random.default_rng(seed)
+    gained = [0, 0]
+    for _ in range(25):
+        network = random_network(rng)
+        n = network.n_inputs
+        centre, radius = 0.3 * rng.normal(size=n), rng.uniform(0, 2, n) * (rng.integers(5, size=n) > 0)
+        region = Interval(centre - radius, centre + radius)
+        bounds, frame = crown(network, region.take(None))
+        root, objective = bounds.take(0), Weighted(rng.choice([-1.0, 1.0], 1))
+        triangle = relaxed(frame.take(np.array([0])), root, objective, "highs").lower
+        plain = lifted_bound(network, region, root, objective)
+        more = lifted_bound(network, region, root, objective, rounds=2)
+        ends = ([Fraction(v) for v in side.tolist()] for side in (region.lower, region.upper))
+        exact = oracle.minimum(oracle.read(network), *ends, [Fraction(v) for v in objective.c.tolist()])
+        loss = LOSS * (1.0 + abs(plain.lower) + np.abs(plain.lifted.cost[1:]).max(initial=0.0))
+        assert Fraction(more.lower) <= exact
+        assert Fraction(plain.lower) <= exact
+        assert triangle <= plain.lower + loss
+        assert plain.lower <= more.lower
+        assert plain.solution.bound - plain.lower <= loss
+        gained[0] += plain.lower > triangle + 10 * loss
+        gained[1] += more.lower > plain.lower + 10 * loss
+    assert min(gained) > 0
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(st.data())
+def test_conjunctions_and_splits_stay_below_the_oracle(data: st.DataObject) -> None:
+    """The least largest output over a box, whole or in two halves of a neuron."""
+    network = data.draw(networks(max_neurons=5, odd=data.draw(st.booleans())))
+    region = data.draw(boxes(network.n_inputs))
+    group = tuple(range(network.n_outputs))
+    root = crown(network, region.take(None))[0].take(0)
+    ends = ([Fraction(v) for v in side.tolist()] for side in (region.lower, region.upper))
+    exact = oracle.minimum_of_largest(oracle.read(network), *ends, group)
+    whole = lifted_bound(network, region, root, Largest(group), rounds=1)
+    assert Fraction(whole.lower) <= exact
+    assert ((region.lower <= whole.point) & (whole.point <= region.upper)).all()
+    unstable = [(k, int(j)) for k, mask in enumerate(root.unstable(network)) for j in np.flatnonzero(mask)]
+    if not unstable:
+        return
+    k, j = data.draw(st.sampled_from(unstable))
+    halves = []
+    for side in (0, 1):
+        z = root.layers[k]
+        lower, upper = z.lower.copy(), z.upper.copy()
+        (upper if side == 0 else lower)[j] = 0.0
+        cut = Bounds((*root.layers[:k], Interval(lower, upper), *root.layers[k + 1 :]))
+        halves.append(lifted_bound(network, region, cut, Largest(group)).lower)
+    assert halves[0] == -math.inf or halves[1] == -math.inf or Fraction(min(halves)) <= exact
+
+
+def test_splits_cut_their_other_side_off() -> None:
+    """The halves of relu(x + 0.2) - relu(0.1 - 2 x) know on which side they are."""
+    network = Network.from_arrays([([[1.0], [-2.0]], [0.2, 0.1]), ([[1.0, -1.0]], [0.0])])
+    region = Interval(np.array([-1.0]), np.array([1.0]))
+    root = crown(network, region.take(None))[0].take(0)
+    z = root.layers[0]
+    lower, upper = z.lower.copy(), z.upper.copy()
+    upper[0] = 0.0
+    left = lifted_bound(network, region, Bounds((Interval(lower, z.upper.copy() * [0.0, 1.0]),)), Weighted(np.ones(1)))
+    # On x <= -0.2 the objective is -relu(-2 x + 0.1), least at x = -1.
+    assert left.lower == pytest.approx(-2.1, abs=1e-5)
+    upper = z.upper.copy()
+    lower[0] = 0.0
+    right = lifted_bound(network, region, Bounds((Interval(lower, upper),)), Weighted(np.ones(1)))
+    # On x >= -0.2 the chord of the other neuron allows 1.26 at x = -0.2; without the split's y >= 0, x could be -1.
+    assert right.lower == pytest.approx(-1.26, abs=1e-5)
+
+
+def test_an_impossible_side_has_no_finite_bound() -> None:
+    """Where the split's side holds no point the relaxation is infeasible: its bound exceeds all values."""
+    network = Network.from_arrays([([[1.0], [-1.0]], [-2.0, 0.0]), ([[1.0, 1.0]], [0.0])])
+    region = Interval(np.array([-1.0]), np.array([1.0]))
+    side = Bounds((Interval(np.array([0.0, -1.0]), np.array([1.0, 1.0])),))  # x >= 2
+    assert lifted_bound(network, region, side, Weighted(np.ones(1)), stop_above=100.0).lower > 100.0
+
+
+def test_a_ball_is_tighter_than_its_box() -> None:
+    """The bound over the ball lies between that over the box and the values at points of the ball."""
+    rng = np.random.default_rng(1)
+    network = Network.from_arrays([(rng.normal(size=(6, 4)), rng.normal(size=6)), (rng.normal(size=(1, 6)), [0.0])])
+    region = Interval(np.full(4, -1.0), np.full(4, 1.0))
+    root = crown(network, region.take(None))[0].take(0)
+    box = lifted_bound(network, region, root, Weighted(np.ones(1)))
+    ball = lifted_bound(network, region, root, Weighted(np.ones(1)), ball=Ball(np.zeros(4), 1.0))
+    directions = rng.normal(size=(20_000, 4))
+    directions /= np.maximum(1.0, np.linalg.norm(directions, axis=1, keepdims=True))
+    assert box.lower + 0.1 < ball.lower <= network(directions).min()
+    assert ball.lower >= ball.solution.bound - 1e-6
+
+
+def test_generic_solvers_are_read_and_distrusted() -> None:
+    """Replayed multipliers prove what they prove directly, in both forms; NaN, nothing or wrong ones stay sound."""
+    rng = np.random.default_rng(2)
+    network = Network.from_arrays([(rng.normal(size=(4, 2)), rng.normal(size=4)), (rng.normal(size=(1, 4)), [0.0])])
+    region = Interval(np.full(2, -1.0), np.full(2, 1.0))
+    relaxation = lifted(network, region, crown(network, region.take(None))[0].take(0), Weighted(np.ones(1)))
+    ours = solve_lifted(relaxation)
+    direct = safe_bound(relaxation, ours.products, ours.box)
+    equal = relaxation.equality
+
+    def replay(program: Program) -> Solution:
+        if "gamma" in program.variables:
+            return Solution(Status.OPTIMAL, "replay", primal=np.concatenate([[0.0], ours.box, ours.products]))
+        rest = np.zeros(program.rows["X"].size)
+        dual = np.concatenate([ours.box, ours.products[~equal], ours.products[equal], rest])
+        return Solution(Status.OPTIMAL, "replay", dual=dual)
+
+    for form in ("dual", "primal"):
+        found, _ = solver_bound(relaxation, Scripted(replay), form=form)
+        assert found.lower == direct.lower
+        for vector in (None, np.full(3, np.nan)):
+            found, _ = solver_bound(
+                relaxation, Scripted([Solution(Status.OPTIMAL, "x", primal=vector, dual=vector)]), form=form
+            )
+            assert found.lower <= direct.lower
+    with pytest.raises(InputError, match="form"):
+        solver_bound(relaxation, "highs", form="both")
+    with pytest.raises(UnsupportedProgram):
+        solver_bound(relaxation, "highs")
+
+
+def test_too_many_conditions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clearly, or in later rounds by leaving it at what there is; `bound` falls back on backward bounds."""
+    rng = np.random.default_rng(1)
+    network = Network.from_arrays(
+        [
+            (rng.normal(size=(6, 3)), rng.normal(size=6)),
+            (rng.normal(size=(6, 6)), rng.normal(size=6)),
+            (np.ones((1, 6)), [0.0]),
+        ]
+    )
+    region = Interval(np.full(3, -1.0), np.full(3, 1.0))
+    root = crown(network, region.take(None))[0].take(0)
+    size = lifted_bound(network, region, root, Weighted(np.ones(1))).solution
+    monkeypatch.setattr(module, "LARGEST", size.box.size + size.products.size)
+    assert lifted_bound(network, region, root, Weighted(np.ones(1)), rounds=3).rounds == 0
+    monkeypatch.setattr(module, "LARGEST", 3)
+    with pytest.raises(InputError, match="too many"):
+        lifted_bound(network, region, root, Weighted(np.ones(1)))
+    answer = bound(network, Box([-1] * 3, [1] * 3), "Y_0", method="lifted")
+    assert np.isfinite(answer.lower)
+    assert "backward" in answer.reason
+
+
+def test_overflow_is_an_answer() -> None:
+    """Weights of 1e200 in two layers: no relaxation, no exception, no bound above the truth."""
+    network = Network.from_arrays([([[1e200]], [0.0]), ([[1e200]], [0.0]), ([[1.0]], [0.0])])
+    answer = bound(network, Box([-1], [1]), "Y_0", method="lifted")
+    assert answer.lower <= 0.0
+    assert not answer.complete
+    region = Interval(np.array([-1.0]), np.array([1.0]))
+    frame_of(network, region, crown(network, region.take(None))[0].take(0))
+
+
+def test_cones_of_the_forms() -> None:
+    """Both have one semidefinite block; the method of `bound` names its solver and its claim."""
+    network = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0])])
+    answer = bound(network, Box([-1], [1]), "Y_0", method="lifted")
+    assert answer.solver == "interior point"
+    assert answer.claim is not None
+    assert answer.lower <= 0.0 <= answer.lower + 1e-5
+    assert answer.complete
+    seen: list[frozenset[Cone]] = []
+
+    def look(program: Program) -> Solution:
+        seen.append(program.cones)
+        return Solution(Status.FAILED, "none")
+
+    region = Interval(np.array([-1.0]), np.array([1.0]))
+    relaxation = lifted(network, region, crown(network, region.take(None))[0].take(0), Weighted(np.ones(1)))
+    for form in ("dual", "primal"):
+        solver_bound(relaxation, Scripted(look), form=form)
+    assert all(Cone.PSD in cones for cones in seen)
