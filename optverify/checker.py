@@ -216,10 +216,10 @@ def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close
     return value
 
 
-def portions(plain: Sequence[bool]) -> Iterator[NDArray[np.intp]]:
-    """Yield the indices of those by the rule, then of the others, at most ROWS at once."""
-    for kind in (True, False):
-        part = np.flatnonzero(np.array(plain, bool) == kind)
+def portions(kinds: Sequence[object]) -> Iterator[NDArray[np.intp]]:
+    """Yield the indices of those of one kind, then of the next, at most ROWS at once."""
+    for kind in dict.fromkeys(kinds):
+        part = np.flatnonzero([other == kind for other in kinds])
         for start in range(0, part.size, ROWS):
             yield part[start : start + ROWS]
 
@@ -252,7 +252,7 @@ def check_tree(goal: Goal, root: Proof) -> list[Nodes]:
 def gather(waiting: list[Nodes]) -> tuple[Nodes, list[Nodes]]:
     """Take a batch of nodes off the end of a list of batches: depth first, so that the list stays short."""
     taken, count = [], 0
-    most = max(1, min(BATCH, ENTRIES // sum(z.lower.shape[1] + 1 for z in waiting[-1].bounds.layers)))
+    most = max(1, min(BATCH, ENTRIES // (1 + sum(z.lower.shape[1] for z in waiting[-1].bounds.layers))))
     while waiting and count < most:
         nodes, waiting = waiting[-1], waiting[:-1]
         room = most - count

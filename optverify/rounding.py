@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from optverify.checker import Nodes, objectives, portions
+from optverify.checker import Nodes, Stored, objectives, portions
 from optverify.interval import Array, Interval
 from optverify.network import Network, Relu
 from optverify.proof import Advice, Close
@@ -69,12 +69,16 @@ def store(
     """
     found, values = list(closes), np.empty(len(closes))
     effects = np.empty((len(closes), 1 + goal.network.n_inputs))
-    for here in portions([close.g is None for close in closes]):
-        some = [_scaled(closes[i], how.weight) for i in here.tolist()]
+    for here in portions([(close.g is None, close.advice is None) for close in closes]):
+        some = [closes[i] for i in here.tolist()]
         frame = nodes.frame(goal.network, at[here])
-        if some[0].g is None:
+        if some[0].g is None and some[0].advice is not None:  # read from a file: stored already
+            bound = frame.lower(objectives(goal, some), Stored.of(goal.network, some))
+        elif some[0].g is None:
+            some = [_scaled(close, how.weight) for close in some]
             bound = frame.lower(objectives(goal, some), Slopes())
         else:
+            some = [_scaled(close, how.weight) for close in some]
             rounding = Rounding.of(goal.network, some, how)
             bound = frame.lower(objectives(goal, some), rounding)
             some = [replace(close, advice=advice) for close, advice in zip(some, rounding.advice(), strict=True)]

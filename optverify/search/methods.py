@@ -9,7 +9,6 @@ from math import inf, isnan
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.interval_propagation import propagate
-from optverify.bounds.lifted import lifted_bound
 from optverify.errors import InputError
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
@@ -112,6 +111,8 @@ def triangle(task: Task) -> Bounded:
 
 def lifted(task: Task) -> Bounded:
     """Bound by the lifted semidefinite relaxation, solved by the interior-point method of the package."""
+    from optverify.bounds.lifted import lifted_bound  # only this method needs its linear algebra
+
     bounds, first = _backward(task)
     region = task.goal.region.outward
     try:

@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from optverify.formulations.program import Cone, Program
 from optverify.solvers.conic import answer, conic, installed, one_thread
@@ -88,6 +87,7 @@ class Clarabel:
 
     def _run(self, program: Program, time_limit: float | None, label: str, stop: list[bool]) -> Solution:
         import clarabel
+        import scipy.sparse as sp
 
         form = conic(program, upper_triangle=True)
         settings = clarabel.DefaultSettings()

@@ -18,7 +18,6 @@ from math import isfinite, nan
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from optverify.formulations.program import Block, Cone, Program, order_of
 from optverify.interval import Array
@@ -58,6 +57,8 @@ def conic(program: Program, *, upper_triangle: bool = False) -> Conic:
     upper_triangle : bool
         List semidefinite blocks by the upper triangle's columns instead of the lower one's.
     """
+    import scipy.sparse as sp
+
     low, high = program.lower, program.upper
     fixed = np.flatnonzero(low == high)
     above = np.flatnonzero((low < high) & (high < np.inf))
@@ -106,6 +107,8 @@ def elastic(program: Program) -> Program:
     on an inequality, t I on a semidefinite block. It is feasible; a dual y of a positive optimum is a ray of the given
     program, for d(y) without c and c0 is that optimum. So any solver yields rays, also one that gives none itself.
     """
+    import scipy.sparse as sp
+
     columns: list[tuple[int, int, float]] = []
     count = 0
     for block in program.rows.values():

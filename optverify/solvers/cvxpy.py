@@ -23,7 +23,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from optverify.errors import SolverUnavailable, UnsupportedProgram
 from optverify.formulations.program import Cone, Program, order_of, triangle_of
@@ -217,6 +216,8 @@ def _model(program: Program) -> tuple[Any, Any, list[tuple[Any, Any]]]:
 
 def _unpack(order: int) -> Any:
     """Return the matrix that takes svec(S) to all entries of S."""
+    import scipy.sparse as sp
+
     column, row = np.triu_indices(order)
     place, value = np.arange(column.size), np.where(row == column, 0.5, np.sqrt(0.5))
     i = np.concatenate([row * order + column, column * order + row])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from optverify.bound import bound
 from optverify.bounds import lifted as module
 from optverify.bounds.crown import crown
 from optverify.bounds.lifted import lifted_bound, solver_bound
@@ -27,7 +28,6 @@ from optverify.safe.lifted import safe_bound
 from optverify.solvers.interior_point import solve_lifted
 from optverify.solvers.scripted import Scripted
 from optverify.solvers.solution import Solution, Status
-from optverify.verify import bound
 from tests import oracle
 from tests.strategies import boxes, networks
 
