@@ -209,7 +209,7 @@ class _Settling:
         nothing on a fresh node is handed down to the children.
         """
         part, keen = nodes.take(here), fresh[here]
-        empty = part.bounds.empty
+        empty = np.broadcast_to(part.bounds.empty, len(part))
         proved = np.array([not proof.empty for proof in part.proofs], bool) | empty
         places = [(b, i) for b, proof in enumerate(part.proofs) if not proof.empty for i in range(len(proof.closes))]
         down: list[tuple[int, int, Array]] = []

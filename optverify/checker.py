@@ -266,7 +266,7 @@ def gather(waiting: list[Nodes]) -> tuple[Nodes, list[Nodes]]:
 
 def _faults(goal: Goal, nodes: Nodes) -> dict[int, str]:
     """Evaluate all records of refreshed nodes but their splits; mark what they close."""
-    empty, wrong = nodes.bounds.empty, {}
+    empty, wrong = np.broadcast_to(nodes.bounds.empty, len(nodes)), {}
     at = np.array([b for b, proof in enumerate(nodes.proofs) for _ in proof.closes], np.intp)
     closes = [close for proof in nodes.proofs for close in proof.closes]
     values = lower(goal, nodes, at, closes)

@@ -9,6 +9,9 @@ from optverify.errors import InputError
 from optverify.expressions import Atom
 from optverify.query import Box, Case, Query
 
+MAX_DIGITS = 4_000
+"""Places and bits of a number: any float64 has fewer."""
+
 
 def vnnlib_text(query: Query) -> str:
     """Return a VNN-LIB 1.0 text whose reading gives the query again: all its cases over one box.
@@ -16,8 +19,12 @@ def vnnlib_text(query: Query) -> str:
     Raises
     ------
     InputError
-        A number has no finite decimal expansion, or the cases are about several boxes.
+        A number has no finite decimal expansion, the cases are about several boxes, or a condition has no output: the
+        format takes that for a part of the box.
     """
+    atoms = [atom for case in query.cases for atom in case.unsafe]
+    if not all(any(kind == "Y" for kind, _ in atom.linear.terms) for atom in atoms):
+        raise InputError("a condition without an output cannot be written as VNN-LIB")
     regions = {case.region for case in query.cases}
     if len(regions) != 1:
         raise InputError(f"only properties about one box can be written as VNN-LIB, not {len(regions)}")
@@ -51,7 +58,7 @@ def decimal(value: Fraction) -> str:
     Raises
     ------
     InputError
-        It has none.
+        It has none, or one of thousands of digits.
     """
     rest, places = value.denominator, 0
     for prime in (2, 5):
@@ -59,6 +66,8 @@ def decimal(value: Fraction) -> str:
         while rest % prime == 0:
             rest, count = rest // prime, count + 1
         places = max(places, count)
+    if places + value.numerator.bit_length() > MAX_DIGITS:
+        raise InputError("a number has too many digits to be written as VNN-LIB")
     if rest != 1:
         raise InputError(f"{value} has no finite decimal expansion")
     digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")

@@ -180,7 +180,9 @@ def exact(task: Task) -> Bounded:
     with Crew([task.goal], task.workers) as crew:
         search = Search(task.goal, task.target, crew, method, True, task.report, task.best, task.proof)
         outcome = search.run(inf if task.time_limit is None else task.time_limit)
-    lower = max(outcome.progress.lower, _backward(task)[1])
+    lower = outcome.progress.lower
+    if task.proof is None:  # otherwise the bound is what the tree proves
+        lower = max(lower, _backward(task)[1])
     done = outcome.stop is Stop.CLOSED
     reason = "gap closed" if done else outcome.stop.value
     # No claim: the solver saw parts and relaxations only, never the whole question.

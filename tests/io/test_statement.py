@@ -41,13 +41,26 @@ def test_what_is_written_is_what_is_read(data: st.DataObject, tmp_path_factory: 
     for _ in range(data.draw(st.integers(1, 3))):
         atoms = []
         for _ in range(data.draw(st.integers(1, 3))):
-            terms = {name: c for name in names if (c := data.draw(small))} or {("Y", 0): Fraction(1)}
+            terms = {name: c for name in names if (c := data.draw(small))} | {("Y", 0): Fraction(1)}
             atoms.append(Atom(Linear(terms, data.draw(small)), strict=data.draw(st.booleans())))  # type: ignore[arg-type]
         cases.append(Case(region, tuple(atoms)))
     query = Query(tuple(cases), len(lower), 2)
     path = Path(tmp_path_factory.mktemp("vnnlib") / "p.vnnlib")
     path.write_text(vnnlib_text(query))
     assert read_vnnlib(path).digest == query.digest
+
+
+def test_conditions_without_an_output_are_refused() -> None:
+    """A reader would take them for a part of the box."""
+    atom = Atom(Linear({("X", 0): Fraction(1)}, Fraction(0)))
+    with pytest.raises(InputError, match="without an output"):
+        vnnlib_text(Query((Case(Box([0], [1]), (atom,)),), 1, 1))
+
+
+def test_numbers_of_thousands_of_digits_are_refused() -> None:
+    """A reader would not take them."""
+    with pytest.raises(InputError, match="too many digits"):
+        decimal(1 + Fraction(1, 10**5000))
 
 
 def test_two_boxes_are_refused() -> None:
