@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from time import process_time
 from typing import BinaryIO
 
 import numpy as np
@@ -40,7 +41,7 @@ SURE = 2.0**-40
 """A bound that exceeds this share of its terms is positive in all checkers."""
 
 
-def certify(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof]) -> None:
+def certify(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof]) -> float:
     """Write a certificate that the checker accepts.
 
     Parameters
@@ -54,6 +55,11 @@ def certify(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Go
     proofs : sequence of Proof, one per goal
         Closed trees. They are changed to what is written.
 
+    Returns
+    -------
+    float
+        Processor seconds of the last check.
+
     Raises
     ------
     RejectedCertificate
@@ -61,7 +67,7 @@ def certify(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Go
     MalformedCertificate
         What was written is not what is read (a defect).
     """
-    _write(stream, network, query, goals, proofs, write_verified)
+    return _write(stream, network, query, goals, proofs, write_verified)
 
 
 def save(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof]) -> None:
@@ -76,17 +82,20 @@ def save(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal]
 
 def _write(
     stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof], write: _Writer
-) -> None:
+) -> float:
     for goal, proof in zip(goals, proofs, strict=True):
         shrink(goal, proof)
     written = BytesIO()
     write(written, network, query, proofs)
     # What was just written is checked as anybody would check it, whatever led to it.
+    began = process_time()
     _, again = read(BytesIO(written.getvalue()), goals)
     for goal, proof in zip(goals, again, strict=True):
         if check_tree(goal, proof) and write is write_verified:
             raise RejectedCertificate("something is left open")
+    seconds = process_time() - began
     stream.write(written.getvalue())
+    return seconds
 
 
 def shrink(goal: Goal, root: Proof) -> None:

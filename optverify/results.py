@@ -36,14 +36,15 @@ class Certificate:
     ----------
     bytes, nodes, leaves : int
         Size of the file and of the tree in it; a counterexample has no tree.
-    write_seconds : float
-        Processor time to make it small, write it, read it back and check it.
+    write_seconds, check_seconds : float
+        Processor time to make it small and write it; to read it back and check it.
     """
 
     bytes: int
     nodes: int
     leaves: int
     write_seconds: float
+    check_seconds: float
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def store(
         frame = nodes.frame(goal.network, at[here])
         if some[0].g is None and some[0].advice is not None:  # read from a file: stored already
             bound = frame.lower(objectives(goal, some), Stored.of(goal.network, some))
-        elif some[0].g is None:
+        elif not some[0].g:  # none, or a network without a Relu
             some = [_scaled(close, how.weight) for close in some]
             bound = frame.lower(objectives(goal, some), Slopes())
         else:

@@ -288,16 +288,17 @@ class _Run:
         """Write the proof or the counterexample as the checker has accepted it."""
         from optverify.certificate import certify, check, walk, write_falsified
 
-        began, written, witness = cpu_seconds(), BytesIO(), self.target.witness
+        began, written, witness, check_seconds = cpu_seconds(), BytesIO(), self.target.witness, 0.0
         if witness is not None and witness.case is not None:
             write_falsified(written, self.network, self.query, witness.case, witness.x)
             check(BytesIO(written.getvalue()), self.network, self.query)
         else:
-            certify(written, self.network, self.query, self.goals, self.proofs)
+            check_seconds = certify(written, self.network, self.query, self.goals, self.proofs)
         stream.write(written.getvalue())
         nodes = [] if witness is not None else [node for proof in self.proofs for node in walk(proof)]
         leaves = sum(not node.children for node in nodes)
-        return Certificate(len(written.getvalue()), len(nodes), leaves, cpu_seconds() - began)
+        write_seconds = cpu_seconds() - began - check_seconds
+        return Certificate(len(written.getvalue()), len(nodes), leaves, write_seconds, check_seconds)
 
 
 def _judge(stop: Stop, any_goal: bool, target: _Counterexample) -> tuple[Verdict, str]:
