@@ -12,13 +12,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from optverify import Box, Network, Query, Verdict, outputs, verify
-from optverify.bounds.crown import crown
+from optverify.bounds.crown import crown, output_bounds
 from optverify.formulations.program import Program
 from optverify.interval import Interval
+from optverify.preactivation import Bounds
 from optverify.proof import InputSplit, NeuronSplit, Split
-from optverify.safe.multipliers import LinearBounds
+from optverify.safe.multipliers import Frame, LinearBounds, Slopes
 from optverify.search.attack import Best, evaluate, forward, gradients, projected_gradient
-from optverify.search.branching import Hybrid, Nodes
+from optverify.search.branching import Hybrid, Nodes, best_neurons
 from optverify.search.mixing import mixing_weights
 from optverify.search.node import Node, divide
 from optverify.solvers.scripted import Scripted
@@ -198,3 +199,25 @@ def test_strategy_splits_few_inputs_and_many_neurons() -> None:
     assert isinstance(Hybrid().choose(nodes)[0], InputSplit)
     assert isinstance(Hybrid(few_inputs=3).choose(nodes)[0], NeuronSplit)
     assert isinstance(Hybrid(few_neurons=1000).choose(nodes)[0], NeuronSplit)
+
+
+def test_the_neuron_whose_worse_half_is_best_is_chosen() -> None:
+    """With all neurons on trial the choice is that of trying each by itself."""
+    network = random_network(3, 4, 8, 8, 2)
+    region = Interval(np.array([[-1.0] * 4, [-0.3] * 4]), np.array([[1.0] * 4, [0.9] * 4]))
+    bounds, frame = crown(network, region)
+    nodes = Nodes(frame, bounds, output_bounds(frame), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    unstable = bounds.unstable(network)
+    chosen = best_neurons(nodes, [np.where(u, 1.0, -1.0) for u in unstable], np.arange(2), 1000)
+    for b in range(2):
+        worth = {}
+        for k, u in enumerate(unstable):
+            for j in np.flatnonzero(u[b]).tolist():
+                halves = []
+                for side in range(2):
+                    layers = [Interval(z.lower[b : b + 1].copy(), z.upper[b : b + 1].copy()) for z in bounds.layers]
+                    (layers[k].lower if side else layers[k].upper)[0, j] = 0.0
+                    half = Frame.of(network, region.take([b]), Bounds(tuple(layers)))
+                    halves.append(float(half.lower(np.eye(1, 2), Slopes()).value[0, 0]))
+                worth[NeuronSplit(k, j)] = min(halves) + 0.1 * max(halves)
+        assert worth[chosen[b]] == pytest.approx(max(worth.values()), abs=1e-9)
