@@ -38,6 +38,7 @@ class Job:
     batch: Batch
     deadline: float
     future: Future[Expanded | None] | None = None
+    pool: ProcessPoolExecutor | None = None
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -114,7 +115,6 @@ class Crew:
             from concurrent.futures import CancelledError
             from concurrent.futures.process import BrokenProcessPool
 
-            pool = self._pool
             try:
                 left = job.deadline - time.monotonic()
                 return job.future.result(None if left == float("inf") else max(left, 0.0))
@@ -124,7 +124,7 @@ class Crew:
                 self.workers, job.future = 1, None
             except (BrokenProcessPool, CancelledError, OSError):
                 job.future = None
-                if pool is self._pool:
+                if job.pool is self._pool:  # not yet replaced on account of another batch
                     self.close()
                     self._failures += 1
                 if self._failures < MAX_FAILURES:
@@ -162,6 +162,7 @@ class Crew:
             self._halt = context.Event()
             self._processes = self.workers
             self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.goals, theirs, self._halt))
+        job.pool = self._pool
         try:
             job.future = self._pool.submit(_work, job.goal, job.method, job.batch, job.deadline - time.monotonic())
         except BrokenProcessPool:
