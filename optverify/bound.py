@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify.certificate import certify
-from optverify.errors import CertificateError, InputError, ShapeError
+from optverify.errors import CertificateError, InputError, OptverifyError, ShapeError
 from optverify.expressions import Atom, Linear, rational
 from optverify.interval import Array, nearest, round_up
 from optverify.io.files import replacing
-from optverify.io.statement import vnnlib_text
 from optverify.network import Network
 from optverify.proof import Proof
 from optverify.query import Box, Case, Goal, Query, append_rows
@@ -122,7 +121,7 @@ def bound(
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
     least = linear if sense == "min" else -linear
     if certificate is not None:
-        vnnlib_text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
+        _text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
     target, best = _Minimum(goal, gap), attack.Best()
     proof = None if certificate is None else Proof()
@@ -181,8 +180,28 @@ def _certify(streams: Sequence[BinaryIO], network: Network, query: Query, proof:
         certify(streams[0], network, query, query.goals(network), [proof])
     except CertificateError:
         return False
-    streams[1].write(vnnlib_text(query).encode())
+    streams[1].write(_text(query).encode())
     return True
+
+
+def _text(query: Query) -> str:
+    """Return a query as VNN-LIB that reads back as this very query.
+
+    Raises
+    ------
+    InputError
+        There is none: the format takes a condition without an output for a part of the box.
+    """
+    from optverify.io.vnnlib import parse_vnnlib, write_vnnlib
+
+    text = write_vnnlib(query)
+    try:
+        same = parse_vnnlib(text).digest == query.digest
+    except OptverifyError:
+        same = False
+    if not same:
+        raise InputError("what a certificate of this bound would prove cannot be written as VNN-LIB")
+    return text
 
 
 def _linear(network: Network, objective: Linear | str | ArrayLike) -> Linear:

@@ -141,7 +141,7 @@ def _joined(parts: Sequence[Interval]) -> Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class Advised:
     """Multipliers of many closes as a certificate has them: advice where there is some, else the CROWN rule.
 
     Parameters
@@ -154,7 +154,7 @@ class Stored:
     multipliers: Sequence[Array]
 
     @classmethod
-    def of(cls, network: Network, closes: Sequence[Close]) -> Stored:
+    def of(cls, network: Network, closes: Sequence[Close]) -> Advised:
         """Spread the advice of closes over arrays."""
         masks = [layer.mask for layer in network.layers if isinstance(layer, Relu)]
         slopes, multipliers = np.full((2, len(closes), sum(int(mask.sum()) for mask in masks)), np.nan)
@@ -211,7 +211,7 @@ def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close
     value = np.empty(len(closes))
     for here in portions([close.advice is None for close in closes]):
         some = [closes[i] for i in here.tolist()]
-        choose: Multipliers = Slopes() if some[0].advice is None else Stored.of(goal.network, some)
+        choose: Multipliers = Slopes() if some[0].advice is None else Advised.of(goal.network, some)
         value[here] = nodes.frame(goal.network, at[here]).lower(objectives(goal, some), choose).value[:, 0]
     return value
 

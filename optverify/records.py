@@ -124,7 +124,8 @@ def _records(root: Proof, goal: Goal) -> Iterator[bytes]:
             yield bytes([CLOSE]) + _unsigned(close.group) + b"".join(map(_unsigned, weights)) + _advice(close.advice)
         if node.open:
             yield bytes([OPEN])
-        elif isinstance(node.split, InputSplit):
+            continue
+        if isinstance(node.split, InputSplit):
             yield bytes([SPLIT_INPUT]) + _unsigned(node.split.index) + _dyadic(node.split.at)
         elif node.split is not None:
             yield bytes([SPLIT_NEURON]) + _unsigned(node.split.relu) + _unsigned(node.split.index)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from optverify.checker import Nodes, Stored, objectives, portions
+from optverify.checker import Advised, Nodes, objectives, portions
 from optverify.interval import Array, Interval
 from optverify.network import Network, Relu
 from optverify.proof import Advice, Close
@@ -73,7 +73,7 @@ def store(
         some = [closes[i] for i in here.tolist()]
         frame = nodes.frame(goal.network, at[here])
         if some[0].g is None and some[0].advice is not None:  # read from a file: stored already
-            bound = frame.lower(objectives(goal, some), Stored.of(goal.network, some))
+            bound = frame.lower(objectives(goal, some), Advised.of(goal.network, some))
         elif not some[0].g:  # none, or a network without a Relu
             some = [_scaled(close, how.weight) for close in some]
             bound = frame.lower(objectives(goal, some), Slopes())

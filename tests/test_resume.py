@@ -158,6 +158,16 @@ def test_a_bound_that_is_not_exact_has_no_certificate(tmp_path: Path) -> None:
     answer = bound(NETWORK, BOX, "Y_0", gap=0.0, certificate=str(path), progress=Stopper(5))
     assert answer.certified is False
     assert not path.exists()
+    with pytest.raises(InputError, match="cannot be written as VNN-LIB"):
+        bound(NETWORK, BOX, "X_0", certificate=str(path))
+    assert not path.exists()
+
+
+def test_what_is_proved_of_a_bound_is_written_exactly(tmp_path: Path) -> None:
+    """Ends that no decimal holds, and inputs in the objective, read back as the property that is proved."""
+    path = str(tmp_path / "proof")
     third = Box([Fraction(-1, 3)] * 4, [1] * 4)
-    with pytest.raises(InputError, match="no finite decimal expansion"):
-        bound(NETWORK, third, "Y_0", certificate=str(path))
+    assert bound(NETWORK, third, "Y_0 - X_1 + 3 X_2", gap=1e-3, certificate=path).certified
+    query = load_property(path + ".vnnlib")
+    assert query.cases[0].region == third
+    check_file(path, NETWORK, query)

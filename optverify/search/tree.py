@@ -255,11 +255,11 @@ class Search:
         if leaf.proof is not None:
             leaf.proof.closes += fate.closes
             leaf.proof.empty = fate.empty
-            leaf.proof.open = len(fate.children) == 1 or fate.stuck
             proofs = (leaf.proof,)
             if fate.split is not None:
                 leaf.proof.split, leaf.proof.children = fate.split, (Proof(open=True), Proof(open=True))
                 proofs = leaf.proof.children
+            leaf.proof.open = len(fate.children) == 1 or fate.stuck
         for node, proof in zip(fate.children, proofs, strict=False):
             self._open.push(Leaf(node, proof))
         if fate.stuck:
