@@ -145,8 +145,10 @@ def verify(
         nullcontext() if save is None else replacing(save) as save_file,
         Crew(goals, workers) as crew,
     ):
-        run = _Run(network, query, goals, Method(strategy or Hybrid(), solver, seed=seed), crew, progress)
-        run.start(resume, keep=certificate is not None or save is not None or resume is not None)
+        keep = certificate is not None or save is not None or resume is not None
+        method = Method(strategy or Hybrid(), solver, proof=keep, seed=seed)
+        run = _Run(network, query, goals, method, crew, progress)
+        run.start(resume)
         stop = run.search(np.inf if time_limit is None else time_limit)
         return run.answer(stop, proof_file, save_file)
 
@@ -172,10 +174,10 @@ class _Run:
         self.outcomes: list[Outcome] = []
         self.claims: list[float] = []
 
-    def start(self, resume: str | None, *, keep: bool) -> None:
+    def start(self, resume: str | None) -> None:
         """Set the searches up, each at its root or with the open nodes of a saved tree."""
         for goal in self.goals:
-            proof = Proof(open=True) if keep else None
+            proof = Proof(open=True) if self.method.proof else None
             self.searches.append(Search(goal, self.target, self.crew, self.method, report=self.progress, proof=proof))
         if resume is not None:
             from optverify.certificate import resumed

@@ -176,7 +176,7 @@ def _offer(task: Task, x: Array) -> None:
 
 def exact(task: Task) -> Bounded:
     """Bound by branch and bound until the gap is closed."""
-    method = Method(solver=task.solver, stop_at=-inf)
+    method = Method(solver=task.solver, proof=task.proof is not None, stop_at=-inf)
     with Crew([task.goal], task.workers) as crew:
         search = Search(task.goal, task.target, crew, method, True, task.report, task.best, task.proof)
         outcome = search.run(inf if task.time_limit is None else task.time_limit)
