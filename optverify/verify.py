@@ -21,7 +21,9 @@ from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
 from optverify.search.expand import Method
 from optverify.search.guide import AFTER as GUIDE_AFTER
-from optverify.search.guide import guide, guide_seconds
+from optverify.search.guide import AGAIN as GUIDE_AGAIN
+from optverify.search.guide import SUBTREE_SECONDS, guide, guide_seconds, stubborn
+from optverify.search.node import Node
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.solvers import name_of
@@ -198,11 +200,13 @@ class _Run:
                 # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
                 if stop not in (Stop.CLOSED, Stop.STUCK):
                     break
-                guided = self.method.solver is not None
-                outcome = search.run(deadline - time.monotonic(), nodes=GUIDE_AFTER if guided else np.inf)
-                if outcome.stop is Stop.NODES:
-                    patience -= self._guide(search, patience)
-                    outcome = search.run(deadline - time.monotonic())
+                node: Node | None = Node.root(search.goal)
+                limit = np.inf if self.method.solver is None else GUIDE_AFTER
+                while (outcome := search.run(deadline - time.monotonic(), limit)).stop is Stop.NODES:
+                    if node is not None:
+                        patience -= self._guide(search, node, patience)
+                    limit = GUIDE_AGAIN * limit if patience > 0 else np.inf
+                    node = stubborn(search.goal, search.open_nodes())
                 self.outcomes.append(outcome)
                 stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
             if stop is not Stop.CLOSED and self.target.witness is None:
@@ -222,8 +226,8 @@ class _Run:
                 return Stop.FOUND
         return Stop.CLOSED
 
-    def _guide(self, search: Search, patience: float) -> float:
-        """Let a mixed-integer solver look at a goal; return the seconds that it took."""
+    def _guide(self, search: Search, node: Node, patience: float) -> float:
+        """Let a mixed-integer solver look at a part of a goal; return the seconds that it took."""
         began = time.monotonic()
 
         def offer(x: Array) -> bool:
@@ -231,7 +235,10 @@ class _Run:
             return search.best.point is not None and self.target.offer(search.best.value, search.best.point)
 
         assert self.method.solver is not None
-        self.claims.append(guide(search.goal, self.method.solver, began + patience, offer))
+        seconds = min(patience, SUBTREE_SECONDS) if node.depth else patience
+        claim = guide(search.goal, node, self.method.solver, began + seconds, offer)
+        if not node.depth:
+            self.claims.append(claim)
         return time.monotonic() - began
 
     def answer(self, stop: Stop, proof_file: BinaryIO | None, save_file: BinaryIO | None) -> Verification:
