@@ -4,11 +4,11 @@
 >>> from optverify import Box, Network, safe_bound, to_cvxpy
 >>> net = Network.from_arrays([([[1.0, -1.0]], [0.0]), ([[2.0]], [1.0])])  # 2 relu(x0 - x1) + 1
 >>> m = to_cvxpy(net, Box([0, 0], [1, 1]))
->>> problem = cp.Problem(cp.Maximize(m.y[0]), [*m.constraints, m.x[1] >= 0.5 * m.x[0] + 0.25])
+>>> problem = cp.Problem(cp.Maximize(m.y[0]), [*m.constraints, m.x[1] >= 2 * m.x[0]])
 >>> claim = problem.solve(solver=cp.HIGHS)
->>> answer = safe_bound(problem)  # a theorem about this very problem, from what the solver left
+>>> answer = safe_bound(problem)  # a theorem about this very problem, from the duals that the solver left
 >>> print(f"{answer.bound:.6f}")
-1.750000
+2.000000
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def to_pyomo(
     pyomo ConcreteModel
         With the variables ``x[i]`` and ``y[j]``, inputs and outputs; ``z[k, j]``, what enters neuron j of the k-th
         Relu; the expressions ``a[k, j]``, what leaves it, and with ``bigm`` ``t[k, j]``, whether it is active; behind
-        them the variables ``relu[k, j]`` and ``active[k, j]`` of unstable neurons; the constraints ``rows[name, i]``.
+        them the variables ``relu[k, j]`` and ``switch[k, j]`` of unstable neurons; the constraints ``rows[name, i]``.
 
     Raises
     ------

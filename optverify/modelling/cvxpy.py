@@ -22,10 +22,10 @@ from optverify.modelling.forms import column, combination
 from optverify.modelling.named import Named
 from optverify.modelling.reading import Reading, Row, bounds_row
 
-SIGNS = {"nonneg": (0.0, None), "pos": (0.0, None), "nonpos": (None, 0.0), "neg": (None, 0.0), "boolean": (0.0, 1.0)}
+SIGNS = {"nonneg": (0.0, None), "pos": (0.0, None), "nonpos": (None, 0.0), "neg": (None, 0.0)}
 """Attributes of a variable that bound it."""
 
-KNOWN = {*SIGNS, "bounds", "integer"}
+KNOWN = {*SIGNS, "bounds", "boolean", "integer"}
 """Attributes that are read; a variable that has another is refused."""
 
 
@@ -141,8 +141,8 @@ def export(encoded: Named, *, maximise: bool) -> CvxpyModel:
         switch: Any = cvxpy.Constant(neurons.passed.astype(np.float64))
         if f"relu[{k}]" in built.variables:
             after += own @ built.variables[f"relu[{k}]"]
-        if f"active[{k}]" in built.variables:
-            switch += own @ built.variables[f"active[{k}]"]
+        if f"switch[{k}]" in built.variables:
+            switch += own @ built.variables[f"switch[{k}]"]
         a.append(after)
         t.append(switch)
     objective = cvxpy.Maximize(-built.objective) if maximise else cvxpy.Minimize(built.objective)
@@ -294,17 +294,23 @@ class _Reader:
             index = np.arange(start, start + v.size).reshape(v.shape)
             self._columns[v.id] = index
             self.names += [f"{v.name()}{list(at) if at else ''}" for at in np.ndindex(v.shape)]
-            whole = {tuple(map(int, at)) for at in [*v.boolean_idx, *v.integer_idx]}
-            self.integer += [at in whole for at in np.ndindex(v.shape)]
-            ends = [SIGNS[name] for name in SIGNS if v.attributes.get(name)]
-            ends += [v.attributes["bounds"]] if v.attributes.get("bounds") is not None else []
-            for pair in ends:
-                low, high = (np.broadcast_to(np.nan if end is None else end, v.shape).ravel().tolist() for end in pair)
-                for j, (a, b) in enumerate(zip(low, high, strict=True), start):
-                    self.bounds += bounds_row(
-                        self.names[j], j, None if pair[0] is None else a, None if pair[1] is None else b
-                    )
+            binary = _places(v, v.boolean_idx)
+            self.integer += (binary | _places(v, v.integer_idx)).tolist()
+            for name, ends in [*SIGNS.items(), ("bounds", v.attributes.get("bounds"))]:
+                if v.attributes.get(name):
+                    self._bound(v, ends, np.ones(v.size, bool))
+            self._bound(v, (0.0, 1.0), binary)
         return np.vectorize(column, otypes=[object])(self._columns[v.id])
+
+    def _bound(self, v: Any, ends: Any, where: Any) -> None:
+        """Bound entries of a variable; an end is None, a number, an array, or what has such a value."""
+        low, high = (
+            [None] * v.size if end is None else np.broadcast_to(getattr(end, "value", end), v.shape).ravel().tolist()
+            for end in ends
+        )
+        for i in np.flatnonzero(where).tolist():
+            j = int(self._columns[v.id].flat[i])
+            self.bounds += bounds_row(self.names[j], j, low[i], high[i])
 
     def _product(self, e: Any) -> Any:
         import cvxpy
@@ -318,6 +324,17 @@ class _Reader:
             value = _value(right)
             return _times(value.T, self._forms(left).T).T
         return self._forms(left) @ self._forms(right)
+
+
+def _places(v: Any, index: Any) -> Any:
+    """Return which entries of a variable, row by row, an index means: one array for each dimension, as cvxpy has it."""
+    mask = np.zeros(v.shape or (1,), bool)
+    if len(index):
+        try:
+            mask[tuple(np.asarray(part, np.intp) for part in index)] = True
+        except (IndexError, ValueError):
+            raise InputError(f"variable {v.name()}: {index} does not name entries of it") from None
+    return mask.ravel()
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> Any:

@@ -14,7 +14,7 @@ from optverify.modelling.forms import above, range_of
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
 
-NAMES = {"a": "relu", "t": "active"}
+NAMES = {"a": "relu", "t": "switch"}
 """Blocks with an index hold unstable neurons only, so the short names are left for all of a layer."""
 
 
@@ -43,7 +43,7 @@ class Named:
         To be minimised.
     blocks : mapping from name to Block
         ``x`` inputs, ``y`` outputs, ``z[k]`` what enters the k-th Relu, ``relu[k]`` what leaves its unstable neurons,
-        ``active[k]`` whether they are active, ``h[i]`` between two affine layers, ``tau``.
+        ``switch[k]`` whether they are active, ``h[i]`` between two affine layers, ``tau``.
     neurons : tuple of Neurons, one per Relu
     """
 
@@ -125,11 +125,11 @@ def minimise_largest(program: Program, forms: Sequence[Linear]) -> Program:
         ),
         shape=(count, n),
     )
+    before = hstack([program.A, csr_array((start, 1))])
+    largest = hstack([coefficients, csr_array(np.full((count, 1), -1.0))])
     return Program(
         c=np.append(c, 1.0),
-        A=vstack(
-            [hstack([program.A, csr_array((start, 1))]), hstack([coefficients, csr_array(np.full((count, 1), -1.0))])]
-        ),
+        A=vstack([before, largest]),
         b=np.concatenate([program.b, [k for _, k in below]]),
         rows={**program.rows, "largest": Block(start, start + count, Cone.NONNEG)},
         lower=np.append(program.lower, max(low for low, _ in ends)),

@@ -106,13 +106,13 @@ def export(encoded: Named, name: str, *, maximise: bool, posed: bool) -> Any:
         return model.z[k, j] if neurons.passed[j] else model.relu[k, j] if neurons.unstable[j] else 0.0
 
     def switch(_: Any, k: int, j: int) -> Any:
-        return model.active[k, j] if encoded.neurons[k].unstable[j] else float(encoded.neurons[k].passed[j])
+        return model.switch[k, j] if encoded.neurons[k].unstable[j] else float(encoded.neurons[k].passed[j])
 
     program, model = encoded.program, pyo.ConcreteModel(name=name)
     labels = {
         f"{base}[{k}]": np.flatnonzero(neurons.unstable).tolist()
         for k, neurons in enumerate(encoded.neurons)
-        for base in ("relu", "active")
+        for base in ("relu", "switch")
     }
     x, _ = build(program, encoded.blocks, model, labels)
     places = [(k, j) for k, neurons in enumerate(encoded.neurons) for j in range(neurons.passed.size)]
@@ -148,10 +148,10 @@ def read(model: Any) -> Reading:
     from pyomo.repn.util import categorize_valid_components
 
     reader = _Reader()
-    plain = (pyo.Block, pyo.Var, pyo.Param, pyo.Expression, pyo.Set, pyo.RangeSet, pyo.Suffix, pyo.BuildAction)
-    read_here = (pyo.Constraint, pyo.Objective)
+    read_here = {pyo.Constraint, pyo.Objective}
+    plain = {pyo.Block, pyo.Var, pyo.Param, pyo.Expression, pyo.Set, pyo.RangeSet, pyo.Suffix}
     found, unknown = categorize_valid_components(
-        model, active=True, valid={*plain, *read_here, pyo.BuildCheck}, targets=set(read_here)
+        model, active=True, valid={*plain, pyo.BuildAction, pyo.BuildCheck}, targets=read_here
     )
     if unknown:
         kind = next(iter(unknown))

@@ -97,7 +97,7 @@ def to_program(reading: Reading) -> tuple[Program, Array | None]:
         A number is beyond the range of float64; or a coefficient is no float and its variable has no bounds.
     """
     box = _Box(reading)
-    rows = [box.rest(row) for row in reading.rows]
+    rows = [row for row in map(box.rest, reading.rows) if row.forms]
     box.imply(rows)
     lines = _Lines(box)
     for row in rows:
@@ -143,12 +143,12 @@ class _Box:
     def _bound(self, j: int, end: Fraction, *, below: bool) -> bool:
         if below:
             low = max(self.lower[j], round_down(end))
-            if low > self.upper[j] or low == inf:
+            if low > self.upper[j] or not isfinite(low):
                 return False
             self.lower[j] = low
         else:
             high = min(self.upper[j], round_up(end))
-            if high < self.lower[j] or high == -inf:
+            if high < self.lower[j] or not isfinite(high):
                 return False
             self.upper[j] = high
         return True
