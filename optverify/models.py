@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from math import inf, isnan
 from typing import Any, Literal
@@ -21,20 +20,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from optverify import formulations, solvers
+from optverify import formulations
 from optverify.bound import linear_objective
 from optverify.bounds.crown import crown
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Linear
 from optverify.formulations import Weighted
-from optverify.formulations.program import Program
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.modelling.named import Named, named
 from optverify.modelling.reading import Reading, to_program
 from optverify.network import Network
 from optverify.query import Box, Query
 from optverify.results import ModelBound
-from optverify.safe import program as safe
+from optverify.search.integers import least, proved
 from optverify.solvers.solution import Solver
 
 
@@ -111,7 +109,7 @@ def to_pyomo(
 
     Examples
     --------
-    One step of a plant whose input is what the network says:
+    One step of a plant whose input is what the network says, and how large v can become:
 
     >>> import pyomo.environ as pyo
     >>> from optverify import Box, Network, safe_bound, to_pyomo
@@ -122,8 +120,9 @@ def to_pyomo(
     >>> plant.v = pyo.Var()
     >>> plant.dynamics = pyo.Constraint(expr=plant.v == x[1] + 0.5 * u)
     >>> plant.reach = pyo.Objective(expr=plant.v, sense=pyo.maximize)
-    >>> print(f"{safe_bound(plant).bound:.6f}")
-    1.250000
+    >>> answer = safe_bound(plant)
+    >>> print(f"{answer.claim:.6f} {answer.bound:.6f}")
+    1.250000 1.250000
     """
     from optverify.modelling.pyomo import export
 
@@ -165,7 +164,9 @@ def _encode(
     return named(network, bounds, program, forms or [Linear({}, Fraction(-1))])
 
 
-def safe_bound(model: Any, *, solver: str | Solver | None = None, time_limit: float | None = None) -> ModelBound:
+def safe_bound(
+    model: Any, *, solver: str | Solver | None = None, programs: int = 500, time_limit: float | None = None
+) -> ModelBound:
     """Bound the optimum of a linear model rigorously, whoever wrote it.
 
     Parameters
@@ -175,49 +176,49 @@ def safe_bound(model: Any, *, solver: str | Solver | None = None, time_limit: fl
         by themselves or by what the constraints imply.
     solver : str or Solver, optional
         Asked for multipliers. By default those that the model's solver left are used (in Pyomo, in a suffix ``dual`` of
-        the model), and if there are none, ``auto`` is asked.
+        the model), and if there are none or integer variables, ``auto`` is asked.
+    programs : int
+        Most programs that it is asked to solve: with integer variables, the bound comes from splitting on them.
     time_limit : float, seconds, optional
-        For that solver.
+        For all of them.
 
     Returns
     -------
     ModelBound
         Its `bound` is a theorem about the model as it is written, over the reals: its optimum is not beyond it. For a
         model from :func:`to_cvxpy` or :func:`to_pyomo` with further constraints that is one about the network.
-        Integrality is not used: a mixed-integer optimum is a claim.
 
     Raises
     ------
     InputError
         A constraint or the objective is not linear or has a number that is not finite; the message says which.
+    SolverUnavailable, UnsupportedProgram
+        The solver cannot be used here, or not for such a model.
 
     Notes
     -----
     The model is read exactly, as rationals; rounded outward it becomes a program of which any dual vector gives a bound
-    (Neumaier and Shcherbina, Math. Program. 99, 2004). ``docs/models.md``.
+    (Neumaier and Shcherbina, Math. Program. 99, 2004). ``docs/models.md`` has the argument.
     """
     reading = _read(model)
     program, dual = to_program(reading)
-    bound, advice, claim, words = -inf, "the model's own duals", reading.claim, ""
+    lower, advice, words, claim = -inf, "the model's own solver", "", reading.claim
     if solver is None and dual is not None and not program.is_mixed_integer:
-        bound = _proved(program, dual)
-    if bound == -inf:
-        relaxed = replace(program, integer=None)
-        solution = solvers.get(solver or "auto").solve(relaxed, time_limit=time_limit)
-        for vector in (solution.dual, solution.ray):
-            bound = max(bound, _proved(program, vector))
-        advice, words = solution.solver, f"{solution.status.value}: {solution.message}"
-        if claim is None and not isnan(solution.objective):
-            claim = -solution.objective if reading.maximise else solution.objective
-    unbounded = [
+        lower = proved(program, dual)
+    if lower == -inf:
+        found = least(program, solver or "auto", programs=programs, time_limit=time_limit)
+        lower, advice, words = found.lower, found.solver, f"{found.message}; programs: {found.programs}"
+        if claim is None and not isnan(found.claim):
+            claim = -found.claim if reading.maximise else found.claim
+    loose = [
         name
         for name, low, high in zip(reading.names, program.lower.tolist(), program.upper.tolist(), strict=True)
         if inf in (-low, high)
     ]
-    if bound == -inf and unbounded:
-        words = f"nothing proved; give bounds to {', '.join(unbounded[:3])}{', ...' if unbounded[3:] else ''} ({words})"
+    if lower == -inf and loose:
+        words = f"nothing is proved; give bounds to {', '.join(loose[:3])}{', ...' if loose[3:] else ''} ({words})"
     return ModelBound(
-        bound=-bound if reading.maximise else bound,
+        bound=-lower if reading.maximise else lower,
         sense="max" if reading.maximise else "min",
         claim=claim,
         advice=advice,
@@ -225,11 +226,6 @@ def safe_bound(model: Any, *, solver: str | Solver | None = None, time_limit: fl
         variables=program.n_variables,
         rows=program.n_rows,
     )
-
-
-def _proved(program: Program, vector: Any) -> float:
-    """Return what a vector proves as a dual, and infinity if it proves as a ray that there is no point."""
-    return inf if safe.proves_infeasible(program, vector) else safe.safe_bound(program, vector)
 
 
 def _read(model: Any) -> Reading:

@@ -30,7 +30,7 @@ from tests.strategies import boxes, networks, points
 
 each = pytest.mark.parametrize("formulation", FORMULATIONS)
 both = pytest.mark.parametrize("layer", ["cvxpy", "pyomo"])
-quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 CLAIM = 1e-5
 """How far a solver's claim may be off, relative to the sizes involved; for claims only."""
@@ -154,12 +154,13 @@ def test_safe_bound_is_below_the_exact_optimum(layer: str, formulation: str, dat
     answer = safe_bound(problem)
     assert isfinite(answer.bound) or answer.infeasible  # everything is bounded
     assert exact is None or Fraction(answer.bound) <= exact
-    assert safe_bound(problem, solver="highs").bound == pytest.approx(answer.bound, rel=1e-6, abs=1e-6)
+    assert exact is not None or formulation == "triangle" or answer.infeasible
     if exact is not None and claim is not None:
         size = 1.0 + abs(float(exact))
         assert claim <= float(exact) + CLAIM * size
         if formulation == "bigm":
             assert claim >= float(exact) - CLAIM * size
+            assert answer.bound >= float(exact) - CLAIM * size
         else:
             assert answer.bound >= claim - CLAIM * size
             assert answer.claim == claim
@@ -252,12 +253,12 @@ def test_round_trip(layer: str, formulation: str) -> None:
         assert answer.sense == sense
         assert answer.claim == pytest.approx(sign * other.objective)
         assert sign * Fraction(answer.bound) <= exact
+        assert answer.gap == pytest.approx(0.0, abs=1e-5)
         if formulation == "bigm":
             assert answer.claim == pytest.approx(float(sign * exact))
-            assert answer.gap is not None
-            assert answer.gap >= -1e-9
-        else:
-            assert answer.bound == pytest.approx(answer.claim, abs=1e-9)
+            relaxed = safe_bound(model, programs=1)
+            assert sign * relaxed.bound <= sign * answer.bound
+            assert sense == "min" or (relaxed.gap or 0.0) > 0.1
 
 
 @both
@@ -328,7 +329,7 @@ def test_constraints_that_leave_nothing_are_proved_to(layer: str, formulation: s
 
 
 @both
-@settings(quick, max_examples=40)
+@settings(quick, max_examples=20)
 @given(st.data())
 def test_any_duals_are_safe(layer: str, data: st.DataObject) -> None:
     """NaN, 1e300, wrong signs, permuted: what the model's solver left is advice."""
@@ -401,7 +402,7 @@ def test_semidefinite_constraints_of_a_user() -> None:
     assert -1 - 1e-6 < safe_bound(problem, solver="clarabel").bound <= -1
     problem.solve(solver=cp.CLARABEL)
     answer = safe_bound(problem)
-    assert answer.advice == "the model's own duals"
+    assert answer.advice == "the model's own solver"
     assert -1 - 1e-6 < answer.bound <= -1
     problem.constraints[0].dual_variables[0].save_value(np.array([[-1.0, nan], [nan, 3.0]]))
     assert safe_bound(problem).bound <= -1
