@@ -191,13 +191,17 @@ def read(problem: Any) -> Reading:
     """
     import cvxpy
 
-    reader = _Reader()
-    rows = [
-        reader.row(f"constraint {i}: {_brief(constraint)}", constraint)
-        for i, constraint in enumerate(problem.constraints)
-    ]
+    reader, rows = _Reader(), []
+    for i, constraint in enumerate(problem.constraints):
+        try:
+            rows.append(reader.row(f"constraint {i}", constraint))
+        except InputError as error:
+            raise InputError(f"constraint {i}, {_brief(constraint)}: {error}") from None
+    try:
+        objective = reader.forms(problem.objective.args[0]).item()
+    except InputError as error:
+        raise InputError(f"the objective: {error}") from None
     maximise = isinstance(problem.objective, cvxpy.Maximize)
-    objective = reader.forms("the objective", problem.objective.args[0]).item()
     solved = problem.status in ("optimal", "optimal_inaccurate") and problem.value is not None
     return Reading(
         names=reader.names,
@@ -223,7 +227,6 @@ class _Reader:
         self.bounds: list[Row] = []
         self._columns: dict[int, Any] = {}
         self._known: dict[int, tuple[Any, Any]] = {}
-        self._what = ""
 
     def row(self, name: str, constraint: Any) -> Row:
         """Read a constraint."""
@@ -239,33 +242,25 @@ class _Reader:
             PSD: (Cone.PSD, 1),
         }
         if type(constraint) not in sides:
-            raise InputError(f"{name}: a {type(constraint).__name__} constraint is not linear")
+            raise InputError(f"a {type(constraint).__name__} constraint is not linear")
         cone, sign = sides[type(constraint)]
-        parts = [self.forms(name, part) for part in constraint.args]
+        parts = [self.forms(part) for part in constraint.args]
         left = np.subtract(*parts) if len(parts) == 2 else parts[0]
         s = _array(sign * left, np.broadcast_shapes(*(part.shape for part in parts)))
         dual = np.asarray(np.nan if constraint.dual_value is None else constraint.dual_value, np.float64)
         if cone is Cone.PSD:
             if s.ndim != 2:
-                raise InputError(f"{name}: one semidefinite matrix at a time, not {s.ndim - 1} dimensions of them")
+                raise InputError("one semidefinite matrix at a time, not an array of them")
             if any((a - b).terms or a.constant != b.constant for a, b in zip(s.flat, s.T.flat, strict=True)):
-                raise InputError(f"{name}: the matrix is not symmetric")
+                raise InputError("the matrix is not symmetric")
             column, row = np.triu_indices(len(s))
             y = triangle_of(dual) if dual.shape == s.shape else None
             return Row(name, s[row, column].tolist(), cone, y)
         usable = dual.size == s.size and not np.isnan(dual).any()
         return Row(name, np.ravel(s).tolist(), cone, dual.ravel() if usable else None)
 
-    def forms(self, what: str, expression: Any) -> Any:
+    def forms(self, e: Any) -> Any:
         """Return an expression as an array of forms."""
-        self._what = what
-        try:
-            return self._forms(expression)
-        except InputError as error:
-            text = str(error)
-            raise InputError(text if text.startswith(what) else f"{what}: {text}") from None
-
-    def _forms(self, e: Any) -> Any:
         if id(e) not in self._known:
             # The expression is kept as well, so that its id is not given to another one.
             self._known[id(e)] = (e, _array(self._read(e), e.shape))
@@ -283,7 +278,7 @@ class _Reader:
             return self._product(e)
         if kind not in ATOMS:
             raise InputError(f"{kind} in {_brief(e)} is not linear, or not supported in a safe bound")
-        return ATOMS[kind](e, [self._forms(part) for part in e.args])
+        return ATOMS[kind](e, [self.forms(part) for part in e.args])
 
     def _variable(self, v: Any) -> Any:
         if v.id not in self._columns:
@@ -319,11 +314,11 @@ class _Reader:
         if max(left.ndim, right.ndim) > 2:
             raise InputError(f"{_brief(e)}: a product of arrays with more than two dimensions")
         if isinstance(left, cvxpy.Constant | cvxpy.Parameter):
-            return _times(_value(left), self._forms(right))
+            return _times(_value(left), self.forms(right))
         if isinstance(right, cvxpy.Constant | cvxpy.Parameter):
             value = _value(right)
-            return _times(value.T, self._forms(left).T).T
-        return self._forms(left) @ self._forms(right)
+            return _times(value.T, self.forms(left).T).T
+        return self.forms(left) @ self.forms(right)
 
 
 def _places(v: Any, index: Any) -> Any:

@@ -71,7 +71,7 @@ def test_cvxpy_expressions_are_read_as_cvxpy_means_them(name: str) -> None:
     """At points and with constants whose sums and products floats hold, the values agree exactly."""
     expression = AFFINE[name]()
     reader = layer_cvxpy._Reader()
-    forms = reader.forms("expression", expression)
+    forms = reader.forms(expression)
     assert forms.shape == expression.shape
     rng = np.random.default_rng(1)
     for variable in (X, M, S):
@@ -86,9 +86,7 @@ def test_nothing_is_rounded_on_the_way() -> None:
     """0.1 * (0.3 * x) + 0.1 x - x / 3 has the exact coefficient, of the floats that are written."""
     tenth, third = Fraction(0.1), Fraction(0.3)
     x = cp.Variable(name="x")
-    form = (
-        layer_cvxpy._Reader().forms("it", 0.1 * (0.3 * x) + np.array([0.1, 1e-30]) @ cp.hstack([x, x]) - x / 3).item()
-    )
+    form = layer_cvxpy._Reader().forms(0.1 * (0.3 * x) + np.array([0.1, 1e-30]) @ cp.hstack([x, x]) - x / 3).item()
     assert form.terms == {("X", 0): tenth * third + tenth + Fraction(1e-30) - Fraction(1, 3)}
     model = pyo.ConcreteModel()
     model.x, model.p = pyo.Var(), pyo.Param(mutable=True, initialize=0.1)
