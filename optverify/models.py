@@ -27,6 +27,7 @@ from optverify.errors import InputError, ShapeError
 from optverify.expressions import Linear
 from optverify.formulations import Weighted
 from optverify.modelling.cvxpy import CvxpyModel
+from optverify.modelling.moments import with_moments
 from optverify.modelling.named import Named, named
 from optverify.modelling.reading import Reading, to_program
 from optverify.network import Network
@@ -34,6 +35,9 @@ from optverify.query import Box, Query
 from optverify.results import ModelBound
 from optverify.search.integers import least, proved
 from optverify.solvers.solution import Solver
+
+LIFTED = "lifted"
+"""The formulation that is the triangle's with a matrix of products."""
 
 
 def to_cvxpy(
@@ -56,7 +60,8 @@ def to_cvxpy(
         For instance ``"Y_0 - Y_1"``; 0 by default.
     sense : "min" or "max"
     formulation : str
-        ``triangle`` (a linear relaxation) or ``bigm`` (mixed-integer, exact).
+        ``triangle`` (a linear relaxation), ``bigm`` (mixed-integer, exact) or, in cvxpy only, ``lifted``
+        (semidefinite, tighter than ``triangle``).
 
     Returns
     -------
@@ -126,6 +131,8 @@ def to_pyomo(
     """
     from optverify.modelling.pyomo import export
 
+    if formulation == LIFTED:
+        raise InputError("Pyomo has no semidefinite constraints; choose another formulation, or to_cvxpy")
     posed = objective is not None or isinstance(question, Query)
     encoded = _encode(network, question, objective, sense, formulation)
     return export(encoded, network.name or "network", maximise=sense == "max", posed=posed)
@@ -138,7 +145,7 @@ def _encode(
     sense: str,
     formulation: str,
 ) -> Named:
-    entry = formulations.get(formulation)
+    entry = formulations.get("triangle" if formulation == LIFTED else formulation)
     if sense not in ("min", "max"):
         raise InputError(f"sense must be 'min' or 'max', not {sense!r}")
     if isinstance(question, Query):
@@ -160,6 +167,8 @@ def _encode(
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
     bounds = crown(network, region.outward.take(None))[0].take(0)
     program = entry.build(network, region.outward, bounds, Weighted(np.zeros(network.n_outputs)))
+    if formulation == LIFTED:
+        program = with_moments(network, bounds, program)
     # Without a condition every point is unsafe; -1 <= 0 says so.
     return named(network, bounds, program, forms or [Linear({}, Fraction(-1))])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -11,7 +12,7 @@ import cvxpy as cp
 import numpy as np
 import pyomo.environ as pyo
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from optverify import Box, Network, Query, inputs, outputs, safe_bound, solvers, to_cvxpy, to_pyomo
@@ -20,17 +21,26 @@ from optverify.errors import InputError, ShapeError
 from optverify.expressions import Linear
 from optverify.formulations import FORMULATIONS
 from optverify.formulations.program import Cone
-from optverify.interval import Interval
+from optverify.interval import Interval, up
 from optverify.modelling import cvxpy as layer_cvxpy
 from optverify.modelling import pyomo as layer_pyomo
 from optverify.modelling.reading import Reading, to_program
 from optverify.network import Affine, Relu
+from optverify.preactivation import Bounds
 from tests import oracle
 from tests.strategies import boxes, networks, points
 
 each = pytest.mark.parametrize("formulation", FORMULATIONS)
+everywhere = pytest.mark.parametrize(
+    ("layer", "formulation"), [*product(["cvxpy", "pyomo"], FORMULATIONS), ("cvxpy", "lifted")]
+)
 both = pytest.mark.parametrize("layer", ["cvxpy", "pyomo"])
-quick = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 
 CLAIM = 1e-5
 """How far a solver's claim may be off, relative to the sizes involved; for claims only."""
@@ -82,7 +92,8 @@ def model_of(layer: str, network: Network, region: Box, formulation: str) -> Mod
 def solve(problem: Any) -> float | None:
     """Let HiGHS solve it through its layer; the claim, None where it says that there is no point."""
     if isinstance(problem, cp.Problem):
-        problem.solve(solver=cp.HIGHS)
+        lifted = any(v.name() == "P" for v in problem.variables())
+        problem.solve(solver=cp.CLARABEL if lifted else cp.HIGHS)
         return float(problem.value) if problem.status == "optimal" else None
     results = pyo.SolverFactory("appsi_highs").solve(problem, load_solutions=False)
     if results.solver.termination_condition != pyo.TerminationCondition.optimal:
@@ -137,8 +148,7 @@ def forms(draw: st.DrawFn, network: Network) -> Linear:
     return Linear({name: Fraction(draw(coefficient)) for name in some}, Fraction(draw(st.integers(-8, 8)), 4))  # type: ignore[misc]
 
 
-@both
-@each
+@everywhere
 @quick
 @given(st.data())
 def test_safe_bound_is_below_the_exact_optimum(layer: str, formulation: str, data: st.DataObject) -> None:
@@ -154,25 +164,29 @@ def test_safe_bound_is_below_the_exact_optimum(layer: str, formulation: str, dat
     answer = safe_bound(problem)
     assert isfinite(answer.bound) or answer.infeasible  # everything is bounded
     assert exact is None or Fraction(answer.bound) <= exact
-    assert exact is not None or formulation == "triangle" or answer.infeasible
+    assert exact is not None or formulation != "bigm" or answer.infeasible
     if exact is not None and claim is not None:
         size = 1.0 + abs(float(exact))
         assert claim <= float(exact) + CLAIM * size
         if formulation == "bigm":
             assert claim >= float(exact) - CLAIM * size
             assert answer.bound >= float(exact) - CLAIM * size
+        elif formulation == "lifted":  # at least as tight as the triangle's
+            other = model_of(layer, network, box_of(region), "triangle")
+            looser = safe_bound(other.problem([written(row, other) <= 0 for row in rows], written(objective, other)))
+            assert answer.bound >= looser.bound - CLAIM * size
         else:
             assert answer.bound >= claim - CLAIM * size
             assert answer.claim == claim
 
 
-@both
-@each
+@everywhere
 @quick
 @given(st.data())
 def test_every_trace_is_a_point_of_the_model(layer: str, formulation: str, data: st.DataObject) -> None:
     """Exactly, with layers in any order and slack; constraints on hidden values that it satisfies do not hide it."""
-    network = data.draw(networks(scaled=True, slack=data.draw(st.booleans()), odd=True, max_neurons=5))
+    slack = formulation != "lifted" and data.draw(st.booleans())
+    network = data.draw(networks(scaled=True, slack=slack, odd=True, max_neurons=5))
     region = data.draw(boxes(network.n_inputs))
     values = oracle.trace(oracle.read(network, data.draw(st.integers(0, 3))), data.draw(points(region)))
     model = model_of(layer, network, box_of(region), formulation)
@@ -190,19 +204,43 @@ def test_every_trace_is_a_point_of_the_model(layer: str, formulation: str, data:
             reached += 2 * leaving - entering
     problem = model.problem(rows, objective)
     reading = layer_cvxpy.read(problem) if layer == "cvxpy" else layer_pyomo.read(problem)
-    unstable = crown(network, region.take(None))[0].take(0).unstable(network)
-    point = trace_of(reading, network, values, [np.flatnonzero(mask).tolist() for mask in unstable])
+    bounds = crown(network, region.take(None))[0].take(0)
+    unstable = [np.flatnonzero(mask).tolist() for mask in bounds.unstable(network)]
+    w = scaled(region, bounds, unstable, network, values)
+    products = [a * b for i, a in enumerate(w) for b in w[i:]]
+    point = trace_of(reading, network, values, unstable, products)
     for row in reading.rows:
         for form in row.forms:
             s = form.value(point, [])
-            assert s == 0 if row.cone is Cone.ZERO else s >= 0, row.name
+            assert row.cone is Cone.PSD or (s == 0 if row.cone is Cone.ZERO else s >= 0), row.name
+        if row.cone is Cone.PSD:
+            assert [form.value(point, []) for form in row.forms] == products
     assert reading.objective.value(point, []) == reached
     answer = safe_bound(problem)
     assert Fraction(answer.bound) <= reached
 
 
+def scaled(
+    region: Interval, bounds: Bounds, unstable: list[list[int]], network: Network, values: list[oracle.Vector]
+) -> list[Fraction]:
+    """Return 1, the inputs that vary and what leaves unstable neurons, scaled to [-1, 1] as the lifted model has it."""
+    w = [Fraction(1)]
+    centre = 0.5 * region.lower + 0.5 * region.upper
+    radius = up(np.maximum(up(centre - region.lower), up(region.upper - centre)))
+    for x, c, r, varies in zip(values[0], centre, radius, region.lower < region.upper, strict=True):
+        w += [(x - Fraction(c)) / Fraction(r)] if varies else []
+    for k, position in enumerate(network.relus):
+        w += [values[position + 1][j] / Fraction(bounds.layers[k].upper[j]) * 2 - 1 for j in unstable[k]]
+    assert all(abs(v) <= 1 for v in w)
+    return w
+
+
 def trace_of(
-    reading: Reading, network: Network, values: list[oracle.Vector], unstable: list[list[int]]
+    reading: Reading,
+    network: Network,
+    values: list[oracle.Vector],
+    unstable: list[list[int]],
+    products: list[Fraction],
 ) -> list[Fraction]:
     """Return the columns of a reading at a forward trace, by the names of the variables."""
     affines = [p for p, layer in enumerate(network.layers) if isinstance(layer, Affine)]
@@ -212,6 +250,8 @@ def trace_of(
         place = [int(i) for i in index]
         if base in ("x", "y"):
             point.append(values[0 if base == "x" else -1][place[0]])
+        elif base == "P":
+            point.append(products[place[0]])
         elif base == "h":
             point.append(values[affines[place[0]] + 1][place[1]])
         else:
@@ -285,6 +325,26 @@ def test_a_query_of_one_case(layer: str) -> None:
     assert safe_bound(make(TWO, nothing)).bound <= 0
 
 
+def test_lifted_is_tighter_and_only_in_cvxpy() -> None:
+    """P is the matrix of products; the bound lies between the triangle's and the optimum."""
+    y = outputs(2)
+    triangle, lifted, bigm = (
+        to_cvxpy(TWO, UNIT, y[0] - y[1], sense="max", formulation=name) for name in ("triangle", "lifted", "bigm")
+    )
+    lifted.problem.solve(solver=cp.CLARABEL)
+    assert lifted.P.shape == (6, 6)
+    assert lifted.P.value[0, 0] == pytest.approx(1.0)
+    assert np.linalg.eigvalsh(lifted.P.value).min() > -1e-6
+    assert triangle.P is None
+    bounds = [safe_bound(m).bound for m in (bigm, lifted, triangle)]
+    assert bounds[0] < bounds[1] < bounds[2] - 0.1
+    with pytest.raises(InputError, match="Pyomo has no semidefinite constraints"):
+        to_pyomo(TWO, UNIT, formulation="lifted")
+    loose = Network((Affine(np.ones((1, 2)), np.zeros(1), slack=np.array([1e-3])), Relu(np.array([True]))))
+    with pytest.raises(InputError, match="coefficients floats hold"):
+        to_cvxpy(loose, UNIT, formulation="lifted")
+
+
 @both
 def test_what_cannot_be_written(layer: str) -> None:
     make = to_cvxpy if layer == "cvxpy" else to_pyomo
@@ -311,8 +371,7 @@ def test_what_is_no_model(model: Any) -> None:
         safe_bound(model)
 
 
-@both
-@each
+@everywhere
 def test_constraints_that_leave_nothing_are_proved_to(layer: str, formulation: str) -> None:
     """Plus infinity is a theorem: for a minimum, for a maximum, and without a solver that said so."""
     for sense in ("min", "max"):

@@ -99,6 +99,8 @@ class CvxpyModel:
         What enters and leaves it.
     t : tuple of cvxpy expressions, one (n_k,) per Relu
         With ``bigm``: 1 where a neuron is active, 0 where it is not. Empty otherwise.
+    P : cvxpy expression or None
+        With ``lifted``: the symmetric matrix of products of 1, inputs and unstable neurons, all scaled to [-1, 1].
     variables : mapping from name to cvxpy.Variable
         All that there are, also those behind `a` and `t`.
     objective : cvxpy.Minimize or cvxpy.Maximize
@@ -113,6 +115,7 @@ class CvxpyModel:
     z: tuple[Any, ...]
     a: tuple[Any, ...]
     t: tuple[Any, ...]
+    P: Any
     variables: Mapping[str, Any]
     objective: Any
     constraints: list[Any]
@@ -147,17 +150,29 @@ def export(encoded: Named, *, maximise: bool) -> CvxpyModel:
         t.append(switch)
     objective = cvxpy.Maximize(-built.objective) if maximise else cvxpy.Minimize(built.objective)
     constraints = [constraint for constraint, _ in built.constraints]
+    P = _matrix(built.variables["P"]) if "P" in built.variables else None
+    if P is not None:
+        constraints.append(P >> 0)  # without the factors sqrt 2 of a program's rows, which are rounded
     return CvxpyModel(
         x=built.variables["x"],
         y=built.variables["y"],
         z=tuple(built.variables[f"z[{k}]"] for k in range(len(a))),
         a=tuple(a),
         t=tuple(t) if encoded.program.is_mixed_integer else (),
+        P=P,
         variables=built.variables,
         objective=objective,
         constraints=constraints,
         problem=cvxpy.Problem(objective, constraints),
     )
+
+
+def _matrix(triangle: Any) -> Any:
+    """Return the symmetric matrix of which a variable lists the lower triangle by columns."""
+    import cvxpy
+
+    order = order_of(triangle.size)
+    return cvxpy.reshape(_unpack(order, 1.0) @ triangle, (order, order), order="C")
 
 
 def _diagonal(mask: Any) -> Any:
@@ -166,12 +181,12 @@ def _diagonal(mask: Any) -> Any:
     return csc_array(diags_array(mask.astype(np.float64)))
 
 
-def _unpack(order: int) -> Any:
-    """Return the matrix that takes svec(S) to all entries of S."""
+def _unpack(order: int, off: float = 0.5**0.5) -> Any:
+    """Return the matrix that takes svec(S), off the diagonal times a factor, to all entries of S."""
     from scipy.sparse import csr_array
 
     column, row = np.triu_indices(order)
-    place, value = np.arange(column.size), np.where(row == column, 0.5, np.sqrt(0.5))
+    place, value = np.arange(column.size), np.where(row == column, 0.5, off)
     i = np.concatenate([row * order + column, column * order + row])
     shape = (order * order, column.size)
     return csr_array((np.tile(value, 2), (i, np.tile(place, 2))), shape=shape)
