@@ -36,7 +36,7 @@ everywhere = pytest.mark.parametrize(
 )
 both = pytest.mark.parametrize("layer", ["cvxpy", "pyomo"])
 quick = settings(
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
@@ -388,7 +388,7 @@ def test_constraints_that_leave_nothing_are_proved_to(layer: str, formulation: s
 
 
 @both
-@settings(quick, max_examples=20)
+@settings(quick, max_examples=10)
 @given(st.data())
 def test_any_duals_are_safe(layer: str, data: st.DataObject) -> None:
     """NaN, 1e300, wrong signs, permuted: what the model's solver left is advice."""

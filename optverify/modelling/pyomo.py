@@ -195,7 +195,10 @@ class _Reader(StreamBasedExpressionVisitor):  # type: ignore[misc]
     def rows(self, constraint: Any, dual: float | None, *, maximise: bool) -> list[Row]:
         """Read a constraint: lower <= body <= upper."""
         name = constraint.name
-        lower, middle, upper = constraint.to_bounded_expression()
+        try:
+            lower, middle, upper = constraint.to_bounded_expression()
+        except ValueError as error:  # a variable on an outer side of a range
+            raise InputError(f"{name}: {error}") from None
         body = self.form(name, middle)
         low = None if lower is None else body - self.form(name, lower)
         high = None if upper is None else self.form(name, upper) - body

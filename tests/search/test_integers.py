@@ -51,7 +51,7 @@ def exact(program: Program) -> Fraction | None:
     return min((value for value in found if value is not None), default=None)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(mixed())
 def test_least_is_the_optimum(program: Program) -> None:
     """Below it exactly and near it; where there is no point, that is proved; one program bounds the relaxation."""
@@ -67,7 +67,7 @@ def test_least_is_the_optimum(program: Program) -> None:
     assert single.lower <= found.lower
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(mixed(), st.integers(0, 10**6))
 def test_least_with_any_solver(program: Program, seed: int) -> None:
     """Answers that are wrong, infeasible or nothing at all may cost the bound, never its truth; and it ends."""
