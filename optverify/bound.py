@@ -116,7 +116,7 @@ def bound(
         raise InputError("gap must not be negative")
     if certificate is not None and method != "exact":
         raise InputError("only the method exact gives a certificate")
-    linear = _linear(network, objective)
+    linear = linear_objective(network, objective)
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
     least = linear if sense == "min" else -linear
@@ -204,8 +204,19 @@ def _text(query: Query) -> str:
     return text
 
 
-def _linear(network: Network, objective: Linear | str | ArrayLike) -> Linear:
-    """Read an objective and check that its variables exist."""
+def linear_objective(network: Network, objective: Linear | str | ArrayLike) -> Linear:
+    """Read an objective of inputs and outputs and check that its variables exist.
+
+    Parameters
+    ----------
+    network : Network
+    objective : Linear, str or (n_outputs,) array
+
+    Raises
+    ------
+    InputError, ShapeError
+        It is not linear; it names an input or output that the network does not have.
+    """
     if isinstance(objective, str):
         from optverify.io.expression import parse_linear
 

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from optverify.errors import SolverUnavailable, UnsupportedProgram
-from optverify.formulations.program import Cone, Program, order_of, triangle_of
+from optverify.formulations.program import Block, Cone, Program, triangle_of
+from optverify.modelling.cvxpy import build
 from optverify.solvers.conic import answer, installed, one_thread, ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
@@ -142,7 +143,9 @@ class Cvxpy:
 def _run(program: Program, inner: str, label: str, time_limit: float | None) -> Solution:
     import cvxpy
 
-    problem, x, rows = _model(program)
+    built = build(program, {"x": Block(0, program.n_variables)})
+    x, rows = built.variables["x"], built.constraints
+    problem = cvxpy.Problem(cvxpy.Minimize(built.objective), [row for row, _ in rows])
     options: dict[str, Any] = {}
     words = []
     if time_limit is not None:
@@ -189,37 +192,3 @@ def _quiet(inner: str) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="mosek")
         yield
-
-
-def _model(program: Program) -> tuple[Any, Any, list[tuple[Any, Any]]]:
-    """Return the problem, its variable, and each constraint with the rows it stands for."""
-    import cvxpy
-
-    whole = np.flatnonzero(program.integer)
-    extra = {"integer": (whole,)} if whole.size else {}
-    x = cvxpy.Variable(program.n_variables, name="x", bounds=[program.lower, program.upper], **extra)
-    matrix, rows = program.A.tocsr(), []
-    for block in program.rows.values():
-        index = np.arange(block.start, block.stop)
-        if not index.size:
-            continue
-        slack = program.b[index] - matrix[index] @ x
-        if block.cone is Cone.PSD:
-            order = order_of(index.size)
-            square = cvxpy.reshape(_unpack(order) @ slack, (order, order), order="C")
-            rows.append((square >> 0, index))
-        else:
-            rows.append((matrix[index] @ x == program.b[index] if block.cone is Cone.ZERO else slack >= 0, index))
-    objective = cvxpy.Minimize(program.c @ x + program.c0)
-    return cvxpy.Problem(objective, [row for row, _ in rows]), x, rows
-
-
-def _unpack(order: int) -> Any:
-    """Return the matrix that takes svec(S) to all entries of S."""
-    import scipy.sparse as sp
-
-    column, row = np.triu_indices(order)
-    place, value = np.arange(column.size), np.where(row == column, 0.5, np.sqrt(0.5))
-    i = np.concatenate([row * order + column, column * order + row])
-    shape = (order * order, column.size)
-    return sp.csr_array((np.tile(value, 2), (i, np.tile(place, 2))), shape=shape)
