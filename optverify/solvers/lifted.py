@@ -1,0 +1,98 @@
+"""Who solves a lifted relaxation: the interior-point method made for it, or a generic solver through a program.
+
+A generic solver gets the form that suits it (``docs/sdp.md``): SCS the primal one, all others the dual one. Whoever
+it was, what comes back are multipliers and moments, and every number is a claim.
+"""
+
+from __future__ import annotations
+
+from math import nan
+
+import numpy as np
+
+from optverify.errors import InputError
+from optverify.formulations.lifted import Lifted
+from optverify.formulations.semidefinite import dual_form, primal_form, read_lifted, read_moments
+from optverify.solvers import INTERIOR_POINT, get
+from optverify.solvers.auto import Attempt, Auto, first_that_works
+from optverify.solvers.interior_point import LiftedSolution, solve_lifted
+from optverify.solvers.solution import Availability, Solver
+
+
+def solve_lifted_by(
+    lifted: Lifted,
+    solver: str | Solver = INTERIOR_POINT,
+    *,
+    form: str | None = None,
+    stop_above: float = np.inf,
+    stop_below: float = -np.inf,
+    time_limit: float | None = None,
+    start: LiftedSolution | None = None,
+) -> LiftedSolution:
+    """Solve a lifted relaxation by a solver of one's choice.
+
+    Parameters
+    ----------
+    lifted : Lifted
+    solver : str or Solver
+        ``interior point``, ``auto`` (that one first, then generic solvers by size), or any that takes semidefinite
+        cones.
+    form : "dual" or "primal", optional
+        For a generic solver, see :mod:`optverify.formulations.semidefinite`; by default what suits it.
+    stop_above, stop_below, start
+        See :func:`optverify.solvers.interior_point.solve_lifted`; generic solvers cannot use them.
+    time_limit : float, seconds, optional
+
+    Raises
+    ------
+    InputError, SolverUnavailable, UnsupportedProgram
+        Unknown names; the solver is not there or does not take such programs.
+    """
+    if form not in (None, "dual", "primal"):
+        raise InputError(f"the form is 'dual' or 'primal', not {form!r}")
+
+    def ours(left: float | None) -> LiftedSolution:
+        return solve_lifted(lifted, stop_above=stop_above, stop_below=stop_below, time_limit=left, start=start)
+
+    def attempt(generic: Solver) -> Attempt[LiftedSolution]:
+        return Attempt(generic.name, generic.availability(), lambda left: _by_program(lifted, generic, form, left))
+
+    if solver == INTERIOR_POINT:
+        return ours(time_limit)
+    chosen = get(solver)
+    if not isinstance(chosen, Auto):
+        return _by_program(lifted, chosen, form, time_limit)
+    order = 1 + lifted.n_variables
+    ranked, words = chosen.ranked("SDP", order)
+    attempts = [Attempt(INTERIOR_POINT, Availability(installed=True), ours), *map(attempt, ranked)]
+    return first_that_works(attempts, f"lifted relaxation of order {order}, made for it", time_limit, words)
+
+
+def _by_program(lifted: Lifted, solver: Solver, form: str | None, time_limit: float | None) -> LiftedSolution:
+    """Ask a generic solver."""
+    if form is None:
+        form = "primal" if solver.name.lower().endswith("scs") else "dual"
+    program = dual_form(lifted) if form == "dual" else primal_form(lifted)
+    found = solver.solve(program, time_limit=time_limit)
+    # The dual form is maximised, by minimising its negative: what is dual to it is primal to the relaxation.
+    below, above = (-found.objective, -found.bound) if form == "dual" else (found.bound, found.objective)
+    ours, theirs = (found.primal, found.dual) if form == "dual" else (found.dual, found.primal)
+    multipliers = read_lifted(lifted, program, ours)
+    box, products = (np.zeros(lifted.n_variables), np.zeros(lifted.n_products)) if multipliers is None else multipliers
+    moments = read_moments(lifted, program, theirs)
+    if moments is None:  # that of no point in particular
+        moments = np.eye(1 + lifted.n_variables, 1 + lifted.hidden)
+    return LiftedSolution(
+        status=found.status,
+        message=found.message,
+        bound=below,
+        objective=above,
+        residual=nan,
+        box=box,
+        products=products,
+        point=moments[1:, 0],
+        moments=moments,
+        iterations=found.iterations,
+        seconds=found.seconds,
+        solver=f"{found.solver}, {form} form",
+    )
