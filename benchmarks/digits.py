@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify.interval import Array
 
@@ -23,7 +24,7 @@ FONT = (
 SIDE = 8
 
 
-def drawn_digits(count: int, seed: int) -> tuple[Array, Array]:
+def drawn_digits(count: int, seed: int) -> tuple[Array, NDArray[np.int64]]:
     """Draw digits turned, slanted, scaled and moved at random, with noise.
 
     Returns
