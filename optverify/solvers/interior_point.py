@@ -123,7 +123,7 @@ def solve_lifted(
     time_limit : float, seconds, optional
     max_iterations : int
     start : LiftedSolution, optional
-        Of the same conditions or the first of them, for another objective or this one; others are passed over.
+        Of the same conditions but for the last ones of either, and any objective; others are passed over.
 
     Notes
     -----
@@ -223,14 +223,16 @@ def _restart(A: Operator, C: Arrow, like: object) -> _Iterate | None:
     X is near the central path of (P), which does not change with the objective; with further conditions it leaves some
     of them violated, as X of :func:`_start` does. In (D) a shift of the box's multipliers makes S positive definite.
     """
-    if not (isinstance(like, _Iterate) and like.A.N == A.N and like.A.h == A.h and like.y.size <= A.inequality.size):
+    if not (isinstance(like, _Iterate) and (like.A.N, like.A.h) == (A.N, A.h)):
         return _start(A, C)
-    if not np.array_equal(like.A.inequality, A.inequality[: like.y.size]):
+    same = min(A.inequality.size, like.y.size)
+    if not np.array_equal(A.inequality[:same], like.A.inequality[:same]):
         return _start(A, C)
     s = np.maximum(A.apply(like.X.arrow)[A.inequality], START_SLACK)
     y = np.zeros(A.inequality.size)
     y[A.inequality] = like.mu / s
-    s[: like.s.size], y[: like.y.size] = like.s, like.y
+    slacks = int(A.inequality[:same].sum())
+    s[:slacks], y[:same] = like.s[:slacks], like.y[:same]
     shift, Z = 0.5 * SHIFT, None
     while Z is None and shift < START_BOX:
         shift *= 2.0
