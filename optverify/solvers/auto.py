@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -67,23 +68,25 @@ class Auto:
             None of the list can be used here; the message says why of each.
         """
         largest = max((order_of(block.size) for block in program.rows.values() if block.cone is Cone.PSD), default=0)
-        ranked, passed = self.ranked(program.kind, largest)
 
-        def attempt(solver: Solver) -> Attempt[Solution]:
-            return Attempt(
-                solver.name,
-                solver.availability(),
-                lambda left: solver.solve(program, time_limit=left, start=start, on_incumbent=on_incumbent),
-            )
+        def attempt(solver: Solver, why: str) -> Attempt[Solution]:
+            def solve(left: float | None) -> Solution:
+                return solver.solve(program, time_limit=left, start=start, on_incumbent=on_incumbent)
 
-        return first_that_works(map(attempt, ranked), program.kind, time_limit, passed)
+            return Attempt(solver.name, solver.availability(), solve, why)
 
-    def ranked(self, kind: str, order: int) -> tuple[list[Solver], list[str]]:
-        """Return the solvers for a kind of program with matrices up to an order, and why one comes last."""
-        found = list(self.order[kind])
-        late = [solver for solver in found if isinstance(solver, Clarabel)] if order > CLARABEL_ORDER else []
-        words = [f"clarabel last: order {order} is above {CLARABEL_ORDER}"] if late else []
-        return [solver for solver in found if solver not in late] + late, words
+        return first_that_works(starmap(attempt, self.ranked(program.kind, largest)), program.kind, time_limit)
+
+    def ranked(self, kind: str, order: int) -> list[tuple[Solver, str]]:
+        """Return the solvers for a kind of program with matrices up to an order, each with why it is so early."""
+        found = self.order[kind]
+        late = [solver for solver in found if order > CLARABEL_ORDER and isinstance(solver, Clarabel)]
+        if not late:
+            return [(solver, "") for solver in found]
+        place = found.index(late[0])
+        why = f"order {order} is above {CLARABEL_ORDER}, too large for clarabel"
+        early = [(solver, "" if k < place else why) for k, solver in enumerate(found) if solver not in late]
+        return early + [(solver, "") for solver in late]
 
 
 Answer = TypeVar("Answer", "Solution", "LiftedSolution")
@@ -99,16 +102,17 @@ class Attempt(Generic[Answer]):
     usable : Availability
     solve : callable
         Takes the time limit in seconds or None.
+    why : str
+        What speaks for it.
     """
 
     name: str
     usable: Availability
     solve: Callable[[float | None], Answer]
+    why: str = ""
 
 
-def first_that_works(
-    attempts: Iterable[Attempt[Answer]], what: str, time_limit: float | None, passed: Iterable[str] = ()
-) -> Answer:
+def first_that_works(attempts: Iterable[Attempt[Answer]], what: str, time_limit: float | None) -> Answer:
     """Ask one solver after the other until one does not fail; its message says why it and no other.
 
     Parameters
@@ -118,8 +122,6 @@ def first_that_works(
         What is to be solved, for the message.
     time_limit : float, seconds, optional
         For all of them together.
-    passed : iterable of str
-        Why the order is not the usual one.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def first_that_works(
         None can be used here; the message says why of each.
     """
     began = perf_counter()
-    reasons: list[str] = list(passed)
+    reasons: list[str] = []
     failed: Answer | None = None
     for attempt in attempts:
         if not attempt.usable:
@@ -139,7 +141,8 @@ def first_that_works(
         except SolverUnavailable as error:
             reasons.append(str(error).split(";")[0])
             continue
-        why = "; ".join([f"auto takes {attempt.name} for this {what}", *reasons])
+        choice = f"auto takes {attempt.name} for this {what}" + (f": {attempt.why}" if attempt.why else "")
+        why = "; ".join([choice, *reasons])
         message = f"{solution.message} ({why})" if solution.message else why
         answer = replace(solution, solver=f"auto: {solution.solver}", message=message)
         if solution.status is not Status.FAILED:

@@ -6,6 +6,7 @@ it was, what comes back are multipliers and moments, and every number is a claim
 
 from __future__ import annotations
 
+from itertools import chain, starmap
 from math import nan
 
 import numpy as np
@@ -54,8 +55,8 @@ def solve_lifted_by(
     def ours(left: float | None) -> LiftedSolution:
         return solve_lifted(lifted, stop_above=stop_above, stop_below=stop_below, time_limit=left, start=start)
 
-    def attempt(generic: Solver) -> Attempt[LiftedSolution]:
-        return Attempt(generic.name, generic.availability(), lambda left: _by_program(lifted, generic, form, left))
+    def attempt(generic: Solver, why: str) -> Attempt[LiftedSolution]:
+        return Attempt(generic.name, generic.availability(), lambda left: _by_program(lifted, generic, form, left), why)
 
     if solver == INTERIOR_POINT:
         return ours(time_limit)
@@ -63,9 +64,9 @@ def solve_lifted_by(
     if not isinstance(chosen, Auto):
         return _by_program(lifted, chosen, form, time_limit)
     order = 1 + lifted.n_variables
-    ranked, words = chosen.ranked("SDP", order)
-    attempts = [Attempt(INTERIOR_POINT, Availability(installed=True), ours), *map(attempt, ranked)]
-    return first_that_works(attempts, f"lifted relaxation of order {order}, made for it", time_limit, words)
+    first = Attempt(INTERIOR_POINT, Availability(installed=True), ours, "it uses the structure")
+    others = starmap(attempt, chosen.ranked("SDP", order))
+    return first_that_works(chain([first], others), f"lifted relaxation of order {order}", time_limit)
 
 
 def _by_program(lifted: Lifted, solver: Solver, form: str | None, time_limit: float | None) -> LiftedSolution:

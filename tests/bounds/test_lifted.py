@@ -215,7 +215,7 @@ def test_auto_explains_its_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0])])
     box = Box([-1], [1])
     first = bound(network, box, "Y_0", method="lifted", solver="auto")
-    assert "auto takes interior point for this lifted relaxation of order 4" in first.reason
+    assert "auto takes interior point for this lifted relaxation of order 4: it uses the structure" in first.reason
     assert first.complete
     monkeypatch.setattr("optverify.solvers.interior_point._start", lambda *_: None)
     second = bound(network, box, "Y_0", method="lifted", solver="auto")
@@ -224,9 +224,10 @@ def test_auto_explains_its_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mosek: no licence found" in second.reason
     assert second.solver == "auto"
     assert second.lower == pytest.approx(first.lower, abs=1e-5)
-    names = [solver.name for solver in Auto().ranked("SDP", 131)[0]]
-    assert names == ["mosek", "scs", "clarabel"]
-    assert Auto().ranked("SDP", 131)[1] == ["clarabel last: order 131 is above 130"]
+    large = Auto().ranked("SDP", 131)
+    assert [solver.name for solver, _ in large] == ["mosek", "scs", "clarabel"]
+    assert [bool(why) for _, why in large] == [False, True, False]
+    assert [solver.name for solver, _ in Auto().ranked("SDP", 130)] == ["mosek", "clarabel", "scs"]
 
 
 def test_a_named_solver_is_taken_or_refused() -> None:
