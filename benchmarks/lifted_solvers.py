@@ -229,9 +229,9 @@ def compare(instance: Instance, folder: Path, limit: float, processes: Processes
         try:
             answers[solver] = answer = finished.answer()
         except ValueError as error:
-            words = "killed" if finished.failure else str(error)[:40]
+            words = f"{finished.failure}; {finished.last_line()}" if finished.failure else str(error)
             seconds = _least(finished.cpu_seconds, answers)
-            rows.append([instance.name, "", "", solver, *seconds, "", words, "", "", "", ""])
+            rows.append([instance.name, "", "", solver, *seconds, "", words[:60], "", "", "", ""])
             continue
         best = answers["ours"]["bound"] if "ours" in answers else answer["bound"]
         size = 1.0 + abs(best)

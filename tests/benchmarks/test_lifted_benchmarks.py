@@ -38,7 +38,7 @@ def test_solvers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [row[7] for row in rows] == ["optimal", "optimal"]
     assert float(rows[0][-1]) == pytest.approx(float(rows[1][-1]), abs=1e-5)
     killed, _ = compare(instance, tmp_path, 0.01, Processes(grace=0.0))
-    assert {row[7] for row in killed} == {"killed"}
+    assert all("killed" in row[7] for row in killed)
 
 
 def test_instances_are_kept(tmp_path: Path) -> None:
