@@ -17,7 +17,10 @@ from optverify.formulations.semidefinite import dual_form, primal_form, read_lif
 from optverify.solvers import INTERIOR_POINT, get
 from optverify.solvers.auto import Attempt, Auto, first_that_works
 from optverify.solvers.interior_point import LiftedSolution, solve_lifted
-from optverify.solvers.solution import Availability, Solver
+from optverify.solvers.solution import Availability, Solver, Status
+
+MIRROR = {Status.INFEASIBLE: Status.UNBOUNDED, Status.UNBOUNDED: Status.INFEASIBLE}
+"""What a status of the dual form says of the relaxation."""
 
 
 def solve_lifted_by(
@@ -61,6 +64,8 @@ def solve_lifted_by(
     if solver == INTERIOR_POINT:
         return ours(time_limit)
     chosen = get(solver)
+    if lifted.n_variables == 0:  # a constant: no program
+        return ours(time_limit)
     if not isinstance(chosen, Auto):
         return _by_program(lifted, chosen, form, time_limit)
     order = 1 + lifted.n_variables
@@ -75,16 +80,16 @@ def _by_program(lifted: Lifted, solver: Solver, form: str | None, time_limit: fl
         form = "primal" if solver.name.lower().endswith("scs") else "dual"
     program = dual_form(lifted) if form == "dual" else primal_form(lifted)
     found = solver.solve(program, time_limit=time_limit)
-    # The dual form is maximised, by minimising its negative: what is dual to it is primal to the relaxation.
-    below, above = (-found.objective, -found.bound) if form == "dual" else (found.bound, found.objective)
-    ours, theirs = (found.primal, found.dual) if form == "dual" else (found.dual, found.primal)
+    status, below, above, ours, theirs = found.status, found.bound, found.objective, found.dual, found.primal
+    if form == "dual":  # what is dual to it is primal to the relaxation, and its optimum is minus that
+        status, below, above, ours, theirs = MIRROR.get(status, status), -above, -below, theirs, ours
     multipliers = read_lifted(lifted, program, ours)
     box, products = (np.zeros(lifted.n_variables), np.zeros(lifted.n_products)) if multipliers is None else multipliers
     moments = read_moments(lifted, program, theirs)
     if moments is None:  # that of no point in particular
         moments = np.eye(1 + lifted.n_variables, 1 + lifted.hidden)
     return LiftedSolution(
-        status=found.status,
+        status=status,
         message=found.message,
         bound=below,
         objective=above,

@@ -209,6 +209,19 @@ def test_generic_solvers_leave_moments() -> None:
     assert other.lower > ours.bound + 0.01
 
 
+def test_generic_solvers_at_the_edges() -> None:
+    """A region that is a point leaves no program; an impossible side is an infeasible relaxation."""
+    network = Network.from_arrays([([[1.0], [-1.0]], [-2.0, 0.0]), ([[1.0, 1.0]], [0.0])])
+    for name in ("clarabel", "scs", "auto"):
+        answer = bound(network, Box([1], [1]), "Y_0", method="lifted", solver=name)
+        assert answer.lower <= 0.0 <= answer.lower + 1e-9
+    region = Interval(np.array([-1.0]), np.array([1.0]))
+    side = Bounds((Interval(np.array([0.0, -1.0]), np.array([1.0, 1.0])),))  # x >= 2
+    relaxation = lifted(network, region, side, Weighted(np.ones(1)))
+    for form in ("dual", "primal"):
+        assert solve_lifted_by(relaxation, "clarabel", form=form).status is Status.INFEASIBLE
+
+
 def test_auto_explains_its_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The method made for it first; if that fails, generic solvers by size, and MOSEK only with a licence."""
     monkeypatch.setenv("MOSEKLM_LICENSE_FILE", "/nowhere/mosek.lic")
