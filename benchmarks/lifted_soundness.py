@@ -8,7 +8,8 @@ rational arithmetic. Compared with it are the bounds from the triangle, from the
 method, by Clarabel and by SCS, with two rounds of products, over a ball that holds the box, and from multipliers that
 are deliberately wrong: random, negated, permuted, spoilt by NaN, enormous. Also printed: claims above the optimum, and
 how often the order triangle <= lifted <= with products fails by more than 1e-6 of the bound or of what the objective's
-terms may sum to. Exit code 1 if a bound is above the optimum.
+terms may sum to. Losses from claim to bound are relative to 1 + the claim; the largest also to 1 + those terms. Exit
+code 1 if a bound is above the optimum.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    tally: defaultdict[str, list[tuple[Answer, Fraction]]] = defaultdict(list)
+    tally: defaultdict[str, list[tuple[Answer, Fraction, float]]] = defaultdict(list)
     oddities: Counter[str] = Counter()
     disordered: Counter[str] = Counter()
     gained: Counter[str] = Counter()
@@ -167,24 +168,25 @@ def main(arguments: list[str] | None = None) -> int:
             rng = np.random.default_rng([options.seed, index])
             question = random_question(rng)
             oddities.update(question.oddities)
-            exact = question.exact()
+            exact, size = question.exact(), size_of(question)
             lower: dict[str, float] = {}
             for answer in answers(question, rng):
-                tally[answer.method].append((answer, exact))
+                tally[answer.method].append((answer, exact, size))
                 lower[answer.method] = answer.lower
                 if Fraction(answer.lower) > exact if isfinite(answer.lower) else answer.lower == inf:
                     print(f"network {index}: {answer.method} gives {answer.lower!r} above {float(exact)!r}")
             for first, second in (("triangle", "lifted"), ("lifted", "lifted, products")):
                 if second in lower:
-                    gap = (lower[second] - lower[first]) / (1.0 + abs(lower[first]) + size_of(question))
+                    gap = (lower[second] - lower[first]) / (1.0 + abs(lower[first]) + size)
                     disordered[f"{first} above {second}"] += gap < -ORDER
                     gained[f"{second} above {first}"] += gap > ORDER
     rows, broken = [], 0
     for method, found in tally.items():
-        above = sum(a.lower == inf or (isfinite(a.lower) and Fraction(a.lower) > exact) for a, exact in found)
-        claims = [(a, exact) for a, exact in found if isfinite(a.claim)]
-        losses = [(a.claim - a.lower) / (1.0 + abs(a.claim)) for a, _ in claims]
-        nothing = sum(a.lower == -inf or isnan(a.lower) for a, _ in found)
+        above = sum(a.lower == inf or (isfinite(a.lower) and Fraction(a.lower) > exact) for a, exact, _ in found)
+        claims = [(a, exact, size) for a, exact, size in found if isfinite(a.claim)]
+        losses = [(a.claim - a.lower) / (1.0 + abs(a.claim)) for a, _, _ in claims]
+        terms = [(a.claim - a.lower) / (1.0 + size) for a, _, size in claims]
+        nothing = sum(a.lower == -inf or isnan(a.lower) for a, _, _ in found)
         broken += above
         rows.append(
             [
@@ -192,13 +194,14 @@ def main(arguments: list[str] | None = None) -> int:
                 str(len(found)),
                 str(above),
                 str(nothing),
-                str(sum(Fraction(a.claim) > exact for a, exact in claims)) if claims else "",
+                str(sum(Fraction(a.claim) > exact for a, exact, _ in claims)) if claims else "",
                 f"{median(losses):.1e}" if losses else "",
                 f"{sorted(losses)[int(0.99 * len(losses))]:.1e}" if losses else "",
                 f"{max(losses):.1e}" if losses else "",
+                f"{max(terms):.1e}" if terms else "",
             ]
         )
-    header = ("method", "bounds", "above", "no bound", "claims above", "median loss", "99 %", "largest")
+    header = ("method", "bounds", "above", "no bound", "claims above", "median loss", "99 %", "largest", "of the terms")
     words = ", ".join(f"{name} {n}" for name, n in (oddities + gained).items())
     order = ", ".join(f"{name} {n}" for name, n in disordered.items())
     show(f"{options.count} networks", header, rows, f"{words}\nout of order: {order}")
