@@ -16,6 +16,8 @@ from optverify.formulations.semidefinite import dual_form, primal_form, read_lif
 from optverify.interval import Array, Interval
 from optverify.network import Network
 from optverify.preactivation import Bounds
+from optverify.proof import Close
+from optverify.query import Goal
 from optverify.safe.lifted import Proved, safe_bound
 from optverify.solvers.interior_point import LiftedSolution, solve_lifted
 from optverify.solvers.solution import Solution, Solver, Status
@@ -109,6 +111,29 @@ def lifted_bound(
         relaxation = further
     assert best is not None
     return best
+
+
+def lifted_close(goal: Goal, group: int, region: Interval, bounds: Bounds, found: LiftedBound) -> Close | None:
+    """Turn what :func:`lifted_bound` found into a close that a certificate can store and both checkers accept.
+
+    Parameters
+    ----------
+    goal : Goal
+        `found` is for its network and, as the objective, the group's only row or the largest of its rows.
+    group : int
+    region : Interval, ends of shape (n_inputs,)
+    bounds : Bounds, ends of shape (n_k,)
+        Those that `found` was made with.
+    found : LiftedBound
+        Without a ball. Products that were added (``rounds > 0``) are left out, as the format has no place for them;
+        so is nothing lost with ``rounds=0``.
+
+    Returns
+    -------
+    Close or None
+        None where the multipliers, as they are stored, do not prove that the group is not reached.
+    """
+    raise NotImplementedError
 
 
 def solver_bound(
