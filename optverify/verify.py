@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
 
-from optverify.errors import CertificateError
+from optverify.errors import CertificateError, InputError
 from optverify.interval import Array
 from optverify.io.files import replacing
 from optverify.network import Network
@@ -22,6 +23,7 @@ from optverify.search.branching import Branching, Hybrid
 from optverify.search.expand import Method
 from optverify.search.guide import AFTER as GUIDE_AFTER
 from optverify.search.guide import guide, guide_seconds
+from optverify.search.semidefinite import GROWTH, LEAST_CLOSED, Lift, nodes_before
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.solvers import name_of
@@ -36,6 +38,14 @@ MAX_LAST = 10
 
 WORTH_EXACT = 1e-6
 """Floating values up to this may be <= 0 in exact arithmetic: worth the exact check."""
+
+
+RELAXATIONS: Mapping[str, Lift] = {
+    "auto": Lift.WHERE_CHEAPER,
+    "triangle": Lift.NEVER,
+    "lifted": Lift.ALWAYS,
+}
+"""How nodes are bounded beside linear bounds and programs: ``auto`` begins without the lifted relaxation."""
 
 
 class _Counterexample:
@@ -81,6 +91,7 @@ def verify(
     time_limit: float | None = None,
     solver: str | Solver | None = "highs",
     strategy: Branching | None = None,
+    relaxation: str = "auto",
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -99,6 +110,10 @@ def verify(
     solver : str or Solver or None
         For the linear programs; None works without.
     strategy : Branching, optional
+    relaxation : "auto", "triangle" or "lifted"
+        Whether nodes that linear bounds leave open are given to the lifted semidefinite relaxation: never
+        (``triangle``), wherever it may close them (``lifted``), or where it promises to be cheaper than splitting,
+        once a search without it turns out to be long (``auto``). See ``docs/sdp.md``.
     progress : callable, optional
         Called with :class:`~optverify.search.tree.Progress` during the search.
     seed : int
@@ -127,6 +142,8 @@ def verify(
         The query is about another number of inputs or outputs.
     OutputError
         A file cannot be written; found out before the search.
+    InputError
+        The relaxation is unknown.
     InputError, CertificateError
         The saved tree cannot be read, is about something else or is not true.
 
@@ -138,14 +155,18 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
+    if relaxation not in RELAXATIONS:
+        raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     goals = query.goals(network)
+    lift = RELAXATIONS[relaxation]
+    method = Method(strategy or Hybrid(), solver, lift=lift if lift is Lift.ALWAYS else Lift.NEVER, seed=seed)
     with (
         one_thread(),
         nullcontext() if certificate is None else replacing(certificate) as proof_file,
         nullcontext() if save is None else replacing(save) as save_file,
         Crew(goals, workers) as crew,
     ):
-        run = _Run(network, query, goals, Method(strategy or Hybrid(), solver, seed=seed), crew, progress)
+        run = _Run(network, query, goals, method, lift, crew, progress)
         run.start(resume, keep=certificate is not None or save is not None or resume is not None)
         stop = run.search(np.inf if time_limit is None else time_limit)
         return run.answer(stop, proof_file, save_file)
@@ -160,11 +181,12 @@ class _Run:
         query: Query,
         goals: Sequence[Goal],
         method: Method,
+        lift: Lift,
         crew: Crew,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.network, self.query, self.goals, self.method, self.crew = network, query, goals, method, crew
-        self.progress = progress
+        self.lift, self.progress = lift, progress
         self.started, self.cpu = time.monotonic(), cpu_seconds()
         self.target = _Counterexample(network, query)
         self.searches: list[Search] = []
@@ -196,11 +218,10 @@ class _Run:
                 # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
                 if stop not in (Stop.CLOSED, Stop.STUCK):
                     break
-                guided = self.method.solver is not None
-                outcome = search.run(deadline - time.monotonic(), nodes=GUIDE_AFTER if guided else np.inf)
+                outcome = search.run(deadline - time.monotonic(), nodes=GUIDE_AFTER)
                 if outcome.stop is Stop.NODES:
                     patience -= self._guide(search, patience)
-                    outcome = search.run(deadline - time.monotonic())
+                    outcome = self._long(search, deadline)
                 self.outcomes.append(outcome)
                 stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
             if stop is not Stop.CLOSED and self.target.witness is None:
@@ -220,15 +241,27 @@ class _Run:
                 return Stop.FOUND
         return Stop.CLOSED
 
+    def _long(self, search: Search, deadline: float) -> Outcome:
+        """Go on with a long search; begin again with the lifted relaxation, at more nodes the longer it takes."""
+        limit = np.inf if self.method.lift is self.lift else nodes_before(search.goal)
+        while True:
+            outcome = search.run(deadline - time.monotonic(), nodes=limit)
+            if outcome.stop is not Stop.NODES:
+                return outcome
+            so_far = outcome.progress
+            limit = GROWTH * so_far.nodes
+            search.begin_again(replace(self.method, lift=self.lift, whole=limit / max(so_far.closed, LEAST_CLOSED)))
+
     def _guide(self, search: Search, patience: float) -> float:
         """Let a mixed-integer solver look at a goal; return the seconds that it took."""
         began = time.monotonic()
+        if self.method.solver is None:
+            return 0.0
 
         def offer(x: Array) -> bool:
             attack.from_point(search.goal, x, search.best)
             return search.best.point is not None and self.target.offer(search.best.value, search.best.point)
 
-        assert self.method.solver is not None
         self.claims.append(guide(search.goal, self.method.solver, began + patience, offer))
         return time.monotonic() - began
 
