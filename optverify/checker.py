@@ -24,6 +24,7 @@ from optverify.preactivation import Bounds
 from optverify.proof import Close, InputSplit, Proof
 from optverify.query import Goal, Query
 from optverify.records import Header, read
+from optverify.safe.lifted_advice import advised_bound
 from optverify.safe.multipliers import Frame, Multipliers, Slopes, relu_slopes
 
 BATCH, ENTRIES = 256, 4_000_000
@@ -209,11 +210,21 @@ def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close
         Rigorous.
     """
     value = np.empty(len(closes))
-    for here in portions([close.advice is None for close in closes]):
+    for here in portions([2 if close.lifted is not None else close.advice is None for close in closes]):
         some = [closes[i] for i in here.tolist()]
+        if some[0].lifted is not None:
+            value[here] = [lifted_value(goal, nodes, b, close) for b, close in zip(at[here], some, strict=True)]
+            continue
         choose: Multipliers = Slopes() if some[0].advice is None else Advised.of(goal.network, some)
         value[here] = nodes.frame(goal.network, at[here]).lower(objectives(goal, some), choose).value[:, 0]
     return value
+
+
+def lifted_value(goal: Goal, nodes: Nodes, b: int, close: Close) -> float:
+    """Bound mu . rows by a lifted close on one node; rigorous."""
+    assert close.lifted is not None
+    weights = objectives(goal, [close])[0, 0]
+    return advised_bound(goal.network, nodes.box.take(b), nodes.bounds.take(b), weights, close.lifted)
 
 
 def portions(kinds: Sequence[object]) -> Iterator[NDArray[np.intp]]:

@@ -17,6 +17,16 @@ minimum is at l, at u or, if l < 0 < u, at 0. Where a Relu passes a coordinate t
 coefficients are known only within a relative slack s, v_i (W a + b)_i is off by at most |v_i| s (|W| m + |b|)_i,
 m >= |a|. It does not matter where mu and g come from. With v = +e_j and -e_j, D bounds z_j: this gives the intervals.
 
+A lifted close does this with several coefficients, "lanes", on each coordinate: v stands for sum_r v_r phi_r, where
+phi_0 = 1 and phi_r = relu(y) / u, in [0, 1], for the r-th of some neurons, l <= y <= u. Lane by lane each line still
+holds, as phi_r >= 0. At such a neuron, u phi_r takes the place of relu(y), and what is not negative is subtracted:
+
+    above (u phi_r - y) + chord (y - l - (u - l) phi_r) + box phi_r (1 - phi_r),  all three multipliers >= 0,
+    and relu phi_r (u phi_r - y), which is 0, with any multiplier
+
+So y gets the coefficients g = above - chord in lane 0 and relu in lane r. What is left at the inputs is a quadratic in
+phi and x, which :func:`quadratic` bounds.
+
 Numbers are integers "over" a power of two or another denominator: no float, no tolerance, nothing is skipped.
 """
 
@@ -26,7 +36,7 @@ import hashlib
 import json
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import gcd, lcm
@@ -36,8 +46,9 @@ from typing import Any, BinaryIO, NamedTuple
 MAGIC = b"optverify certificate 1\n"
 MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 20_000, 1 << 26
 MAX_BYTES, MAX_EXPONENT, MAX_WAITING, MAX_BOUNDS = 1_429, 5_000, 10_000, 1_000
+MAX_LIFTED, MAX_LIFTED_BITS, MAX_LIFTED_EXPONENT, GUARD = 1_000, 64, 500, 64
 CHUNK, MAX_EXPANSION, FREE_EXPANSION, LANES, MAX_SHOWN = 1 << 16, 250, 1 << 20, 256, 2_000
-SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY = 1, 2, 3, 4, 5, 6
+SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY, CLOSE_LIFTED = 1, 2, 3, 4, 5, 6, 8
 
 # Shapes of the JSON texts: [a, b] is a list of any length whose entries fit a or b, a tuple a list of that length,
 # a set an integer that is in it.
@@ -53,10 +64,8 @@ FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": 
 Ends = tuple[list[int], list[int], int]  # lower and upper ends of intervals over a common positive denominator
 Slice = tuple[list[int], list[int]]  # the same of one Relu's input, over 2^grid
 Neuron = tuple[int, int]  # a Relu and a coordinate that it rectifies
-Columns = list[list[int]]  # coefficients of several objectives at once: for each coordinate, one of each objective
-# How to choose g: slopes in 255ths for unstable neurons, and numbers (m, e), g = m 2^e.
-Advice = tuple[dict[Neuron, int], dict[Neuron, tuple[int, int]]]
-RULE: Advice = ({}, {})
+Columns = list[list[int]]  # coefficients of several objectives or lanes at once: for each coordinate, one of each
+Term = tuple[int, list[int], int]  # (r, n, t): the sum of n_s phi_s phi_r over all lanes s, over 2^t
 
 
 class Rejected(Exception):
@@ -65,6 +74,21 @@ class Rejected(Exception):
 
 class Malformed(Exception):
     """Not in the format."""
+
+
+class Advice(NamedTuple):
+    """How to choose multipliers where not by the rule; the lists have numbers over 2^scale."""
+
+    slopes: dict[Neuron, int]  # of unstable neurons, in 255ths
+    given: dict[Neuron, list[int]]  # [g]
+    scale: int
+    # In a lifted close:
+    added: dict[Neuron, list[int]]  # [what is added to the rule's g in lane 0]
+    lifted: dict[Neuron, list[int]]  # [lane, above, relu, chord, box]
+    inputs: dict[int, list[int]]  # [box]
+
+
+RULE = Advice({}, {}, 0, {}, {}, {})
 
 
 class Affine(NamedTuple):
@@ -238,6 +262,13 @@ def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]
     return cases, list(goals.values())
 
 
+def over(factor: int, *lists: dict[Any, list[tuple[int, int]]]) -> list[Any]:
+    """Bring numbers (m, e) = m 2^e, times a factor, over the same power of two; return its exponent and the lists."""
+    scale = max((-e for found in lists for numbers in found.values() for _, e in numbers), default=0)
+    scale = max(0, scale)
+    return [scale, *({at: [factor * m << scale + e for m, e in ns] for at, ns in one.items()} for one in lists)]
+
+
 def outward(ends: Ends, grid: int) -> Slice:
     """Round lower ends down and upper ends up to multiples of 2^-grid."""
     return [(a << grid) // ends[2] for a in ends[0]], [-((-b << grid) // ends[2]) for b in ends[1]]
@@ -258,6 +289,26 @@ def rule(v: int, p: int, lo: int, hi: int, slope: int, grid: int) -> int:
     if hi <= 0:
         return 0
     return (v * slope << grid) // (255 << p) if v >= 0 else (v * hi << grid) // (hi - lo << p)
+
+
+def quadratic(S: list[list[int]], rows: list[list[int]]) -> int:
+    """Bound w'S w + sum over rows (b_0, ..., b_h, d) of 2 (b . w) t + d t^2 from below, w_0 = 1, the rest in [0, 1].
+
+    Where d > 0, 2 (b . w) t + d t^2 >= -(b . w)^2 / d, which goes into S, rounded down by less than 1 in each entry;
+    where d = 0, 2 b_r w_r t >= min(2 b_r, 0). Then the last of w takes the place of t, until only w_0 is left.
+    """
+    S, lost = [row[: r + 1] for r, row in enumerate(S)], 0  # S is symmetric; its last row is (b, d) of the last of w
+    for *b, d in reversed(S[1:] + rows):
+        if d > 0:
+            for r, c in enumerate(b):
+                if c:
+                    S[r][:] = [n - c * e // d for n, e in zip(S[r], b, strict=False)]
+            lost += len(b) ** 2
+        else:
+            lost += 2 * sum(max(0, -c) for c in b)
+        if d and min(d, *(row[-1] for row in S[: len(b)])) < 0:  # also keeps numbers from growing
+            raise Rejected("the quadratic is not convex, or its least value is negative")
+    return S[0][0] - lost
 
 
 @dataclass
@@ -302,30 +353,41 @@ class Node:
             ends = lo, hi, 1 << self.grid
         return ends
 
-    def relu_step(self, k: int, v: Columns, p: int, advice: Advice) -> tuple[Columns, int, list[int], int]:
-        """Walk through Relu k: v . relu(z) >= g . z + total. Return g, its scale, the totals and their scale."""
-        mask, (slopes, given) = self.net.masks[k], advice
-        s = max(self.grid, 0 if all(mask) else p, *(-e for at, (_, e) in given.items() if at[0] == k))  # g is over 2^s
+    def relu_step(self, k: int, v: Columns, p: int, advice: Advice) -> tuple[Columns, int, list[Term]]:
+        """Walk through Relu k: v . relu(z) >= g . z + terms. Return g, its scale and the terms."""
+        mask, q = self.net.masks[k], advice.scale
+        s = max(self.grid, q, 0 if all(mask) else p)  # g is over 2^s
         c = max(p, s)
-        out, totals = [], [0] * len(v[0])
+        out, totals, terms = [], [0] * len(v[0]), []
         for j, (column, on, lo, hi) in enumerate(zip(v, mask, *self.z[k], strict=True)):
             if not on:
                 out.append([x << s - p for x in column])  # g = v, h = 0
                 continue
-            if (k, j) in given:
-                mantissa, exponent = given[k, j]
-                g = [mantissa << s + exponent] * len(column)
+            if (k, j) in advice.lifted:
+                lane, lo, hi = advice.lifted[k, j][0], min(lo, 0), max(hi, 0)
+                above, relu, chord, box = (n << s - q for n in advice.lifted[k, j][1:])
+                g, row = [0] * len(column), [x * hi << c - p for x in column]
+                g[0], g[lane] = above - chord, relu
+                row[0] += (chord * (hi - lo) - above * hi - (box << self.grid)) << c - s
+                row[lane] += ((box << self.grid) - relu * hi) << c - s
+                totals[0] += chord * lo << c - s
+                terms.append((lane, row, c + self.grid))
+                out.append(g)
+                continue
+            if (k, j) in advice.given:
+                g = [advice.given[k, j][0] << s - q] * len(column)
             else:
-                slope = slopes.get((k, j), 255 if hi > -lo else 0)
+                slope = advice.slopes.get((k, j), 255 if hi > -lo else 0)
                 g = [rule(x, p, lo, hi, slope, self.grid) << s - self.grid if x else 0 for x in column]
+            g[0] += advice.added.get((k, j), [0])[0] << s - q
             out.append(g)
             if any(column) or any(g):
                 totals = [t + h(x << c - p, y << c - s, lo, hi) for t, x, y in zip(totals, column, g, strict=True)]
-        return out, s, totals, c + self.grid
+        return out, s, [(0, totals, c + self.grid), *terms]
 
-    def bounds(self, top: int, v: Columns, w: Columns, total: list[int], advice: Advice) -> tuple[list[int], int]:
-        """Return D of each objective over a common denominator: D <= v . a + w . x + total, a leaves `top` layers."""
-        p, terms = 0, [(total, 0)]  # v is over 2^p, a term (numbers, t) over 2^t
+    def walk(self, top: int, v: Columns, advice: Advice) -> tuple[Columns, int, list[Term]]:
+        """Walk from what leaves `top` layers down to the inputs: v . a >= v' . x + terms. Return all."""
+        p, terms = 0, [(0, [0] * len(v[0]), 0)]
         for position in range(top - 1, -1, -1):
             layer = self.net.layers[position]
             if isinstance(layer, Affine):
@@ -334,46 +396,62 @@ class Node:
                     reaches = [-((-r << self.grid) // (entering[2] << layer.shift)) for r in layer.reach(entering)]
                     costs = [row[3] * r for row, r in zip(layer.rows, reaches, strict=True)]
                     loss = [-sum(map(mul, map(abs, one), costs)) for one in zip(*v, strict=True)]
-                    terms.append((loss, p + layer.slack_shift + self.grid))
+                    terms.append((0, loss, p + layer.slack_shift + self.grid))
                 below, skip = self.net.layers[max(0, position - 1)], set()
-                if isinstance(below, int):  # where z <= 0, the rule's g is 0 whatever v is
+                if isinstance(below, int):  # where z <= 0, it does not matter what v is
                     at = enumerate(zip(self.net.masks[below], *self.z[below], strict=True))
-                    skip = {j for j, (on, a, b) in at if on and a < 0 and b <= 0 and (below, j) not in advice[1]}
+                    skip = {j for j, (on, a, b) in at if on and a < 0 and b <= 0}
                 v, gain = layer.step(v, skip)
                 p += layer.shift
-                terms.append((gain, p))
+                terms.append((0, gain, p))
             else:
-                v, p, gain, q = self.relu_step(layer, v, p, advice)
-                terms.append((gain, q))
-        lo, hi, den = self.box
-        terms = [([n * den for n in numbers], t) for numbers, t in terms]
-        for column, more, a, b in zip(v, w, lo, hi, strict=True):
-            ends = [x + (y << p) for x, y in zip(column, more, strict=True)]  # coefficients over 2^p
-            terms.append(([x * (a if x > 0 else b) for x in ends], p))
-        scale = max(t for _, t in terms)
-        return [sum(ns) for ns in zip(*([n << scale - t for n in ns] for ns, t in terms), strict=True)], den << scale
+                v, p, more = self.relu_step(layer, v, p, advice)
+                terms += more
+        return v, p, terms
 
     def least(self, k: int, signs: list[tuple[int, int]], advice: Advice = RULE) -> list[int]:
         """Return lower bounds over 2^grid on sign * z_j, for pairs of j and sign, z the input of Relu k."""
         found: list[int] = []
+        lo, hi, den = self.box
         for start in range(0, len(signs), LANES):
             part = signs[start : start + LANES]
             v = [[sign * (i == j) for j, sign in part] for i in range(len(self.net.masks[k]))]
-            zero = [0] * len(part)
-            numbers, den = self.bounds(self.net.layers.index(k), v, [zero] * self.net.inputs, zero, advice)
-            found += [(n << self.grid) // den for n in numbers]
+            v, p, terms = self.walk(self.net.layers.index(k), v, advice)
+            scale = max(p, *(t for _, _, t in terms))
+            at_inputs = ([x * (a if x > 0 else b) << scale - p for x in c] for c, a, b in zip(v, lo, hi, strict=True))
+            total = zip(*at_inputs, *([n * den << scale - t for n in ns] for _, ns, t in terms), strict=True)
+            found += [(sum(numbers) << self.grid) // (den << scale) for numbers in total]
         return found
 
     def close(self, case: Case, mu: list[int], advice: Advice = RULE) -> tuple[int, int]:
-        """Return D(mu, g), at most mu . atoms on the node: if it is positive, no point of the node is in the case."""
-        y, x, total = [0] * self.net.outputs, [0] * self.net.inputs, 0
-        for factor, (terms, constant, _) in zip(mu, case.unsafe, strict=True):
-            total += factor * constant
-            for kind, i, n in terms:
+        """Return D, at most mu . atoms on the node: if it is positive, no point of the node is in the case.
+
+        2 D is the least of sum_rs S_rs phi_r phi_s + sum_i (2 sum_r b_ir phi_r psi_i + d_i psi_i^2), x = lo + (hi - lo)
+        psi. With each input, box psi (1 - psi) >= 0 is subtracted.
+        """
+        y, x, (lo, hi, den) = [0] * self.net.outputs, [0] * self.net.inputs, self.box
+        total = [0] * (1 + len(advice.lifted))
+        for factor, (atom, constant, _) in zip(mu, case.unsafe, strict=True):
+            total[0] += factor * constant
+            for kind, i, n in atom:
                 (x if kind == "X" else y)[i] += factor * n
-        scaled = advice[0], {neuron: (n * case.scale, e) for neuron, (n, e) in advice[1].items()}  # as all numbers are
-        (number,), den = self.bounds(len(self.net.layers), [[n] for n in y], [[n] for n in x], [total], scaled)
-        return number, den
+        v, p, terms = self.walk(len(self.net.layers), [[n, *total[1:]] for n in y], advice)
+        for column, n in zip(v, x, strict=True):
+            column[0] += n << p
+        scale = GUARD + max(p, advice.scale, *(t for _, _, t in terms))
+        terms = [(r, [n * den for n in ns], t) for r, ns, t in [*terms, (0, total, 0)]]
+        terms += [(0, [n * a for n in column], p) for column, a in zip(v, lo, strict=True)]
+        S = [[0] * len(total) for _ in total]
+        for r, ns, t in terms:
+            for i, n in enumerate(ns):
+                S[r][i] += n << scale - t
+                S[i][r] += n << scale - t
+        rows = []
+        for i, (column, a, b) in enumerate(zip(v, lo, hi, strict=True)):
+            box = advice.inputs.get(i, [0])[0] * den << scale - advice.scale
+            rows.append([*(n * (b - a) << scale - p for n in column), 2 * box])
+            rows[-1][0] -= box
+        return quadratic(S, rows), 2 * den << scale
 
     def refresh(self) -> None:
         """Bound the inputs of all Relus anew: by interval arithmetic, then open neurons by the formula and the rule."""
@@ -463,19 +541,44 @@ class Records:
         need(bool(self.net.masks[k][j]), f"Relu {k} does not rectify coordinate {j}")
         return k, j
 
-    def listed(self, count: int, value: Callable[[], Any]) -> dict[Neuron, Any]:
-        """Read a list of values for some of the first `count` neurons; each says how many neurons it leaves out."""
+    def listed(self, items: Sequence[Any], value: Callable[[], Any]) -> dict[Any, Any]:
+        """Read a list of values for some of the items; each says how many items it leaves out."""
+        count = len(items)
         found, at = {}, 0
         for _ in range(self.u(count + 1)):
             at += self.u(count - at)
-            found[self.neurons[at]] = value()
+            found[items[at]] = value()
             at += 1
         return found
 
-    def advice(self, below: int) -> Advice:
-        """Read the advice for an objective above the first `below` Relus."""
-        count = sum(map(sum, self.net.masks[:below]))
-        return self.listed(count, self.byte), self.listed(count, self.d)
+    def short(self, *, signed: bool = False) -> list[tuple[int, int]]:
+        """Read a multiplier of a lifted close."""
+        mantissa, exponent = self.d()
+        need(mantissa >= 0 or signed, "the multiplier of an inequality is negative")
+        need(
+            mantissa.bit_length() <= MAX_LIFTED_BITS and abs(exponent) <= MAX_LIFTED_EXPONENT,
+            "a multiplier is too long",
+        )
+        return [(mantissa, exponent)]
+
+    def advice(self, below: int, factor: int = 1) -> Advice:
+        """Read the advice for `factor` times an objective above the first `below` Relus."""
+        neurons = self.neurons[: sum(map(sum, self.net.masks[:below]))]
+        slopes = self.listed(neurons, self.byte)
+        scale, given = over(factor, self.listed(neurons, lambda: [self.d()]))
+        return RULE._replace(slopes=slopes, given=given, scale=scale)
+
+    def lifted(self, factor: int) -> Advice:
+        """Read the multipliers of a lifted close for `factor` times the objective."""
+        products = self.listed(
+            self.neurons, lambda: self.short() + self.short(signed=True) + self.short() + self.short()
+        )
+        need(len(products) <= MAX_LIFTED, f"a lifted close has more than {MAX_LIFTED} neurons")
+        added = self.listed(self.neurons, lambda: self.short(signed=True))
+        boxes = self.listed(range(self.net.inputs), self.short)
+        scale, numbers, added, boxes = over(factor, products, added, boxes)
+        lifted = {at: [lane, *four] for lane, (at, four) in enumerate(numbers.items(), 1)}
+        return RULE._replace(scale=scale, added=added, lifted=lifted, inputs=boxes)
 
 
 def visit(node: Node, cases: list[Case], records: Records) -> list[Node]:
@@ -491,12 +594,13 @@ def visit(node: Node, cases: list[Case], records: Records) -> list[Node]:
             return node.split_input(records.u(node.net.inputs), *records.d())
         if kind == SPLIT_NEURON:
             return node.split_neuron(*records.neuron())
-        if kind == CLOSE:
+        if kind in (CLOSE, CLOSE_LIFTED):
             group = records.u(len(cases))
             need(group in node.open, f"group {group} is closed already")
             mu = [records.u() for _ in cases[group].unsafe]
-            bound, _ = node.close(cases[group], mu, records.advice(len(node.net.masks)))
-            if bound <= 0 and not node.empty:
+            factor, relus = cases[group].scale, len(node.net.masks)
+            advice = records.advice(relus, factor) if kind == CLOSE else records.lifted(factor)
+            if not node.empty and node.close(cases[group], mu, advice)[0] <= 0:
                 raise Rejected(f"the bound for group {group} is not positive")
             node.open -= {group}
             continue
