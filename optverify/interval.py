@@ -36,12 +36,6 @@ INFLATE = 1.0 + 2.0**-20
 """Covers the rounding of a sum of nonnegative terms that is used as an error bound."""
 
 
-def shortened(x: Array, bits: int) -> Array:
-    """Round to a mantissa of some bits."""
-    mantissa, exponent = np.frexp(x)
-    return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits))
-
-
 def dot_error(terms: int) -> float:
     """Return the relative error bound of a computed inner product.
 

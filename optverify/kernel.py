@@ -17,15 +17,14 @@ minimum is at l, at u or, if l < 0 < u, at 0. Where a Relu passes a coordinate t
 coefficients are known only within a relative slack s, v_i (W a + b)_i is off by at most |v_i| s (|W| m + |b|)_i,
 m >= |a|. It does not matter where mu and g come from. With v = +e_j and -e_j, D bounds z_j: this gives the intervals.
 
-A lifted close does this with several coefficients, "lanes", on each coordinate: v stands for sum_r v_r phi_r, where
-phi_0 = 1 and phi_r = relu(y) / u, in [0, 1], for the r-th of some neurons, l <= y <= u. Lane by lane each line still
-holds, as phi_r >= 0. At such a neuron, u phi_r takes the place of relu(y), and what is not negative is subtracted:
+A lifted close takes coefficients v = sum_r v_r phi_r, of which each v_r is a "lane": phi_0 = 1, phi_r = relu(z) / u, in
+[0, 1], for the r-th of some neurons, l <= z <= u. As phi_r >= 0, the lines above hold in each lane. But relu(z) of
+neuron r itself becomes u phi_r, and from the objective is subtracted what is not negative, or 0 (the last):
 
-    above (u phi_r - y) + chord (y - l - (u - l) phi_r) + box phi_r (1 - phi_r),  all three multipliers >= 0,
-    and relu phi_r (u phi_r - y), which is 0, with any multiplier
+    above (u phi_r - z) + chord (z - l - (u - l) phi_r) + box phi_r (1 - phi_r) + relu phi_r (u phi_r - z)
 
-So y gets the coefficients g = above - chord in lane 0 and relu in lane r. What is left at the inputs is a quadratic in
-phi and x, which :func:`quadratic` bounds.
+with above, chord, box >= 0, so that z gets above - chord in lane 0 and relu in lane r. With x = lo + (hi - lo) t, also
+box t (1 - t) >= 0 is subtracted for the inputs, and `quadratic` bounds what is left, a quadratic in phi and t.
 
 Numbers are integers "over" a power of two or another denominator: no float, no tolerance, nothing is skipped.
 """
@@ -36,7 +35,7 @@ import hashlib
 import json
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import gcd, lcm
@@ -45,8 +44,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"optverify certificate 1\n"
 MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 20_000, 1 << 26
-MAX_BYTES, MAX_EXPONENT, MAX_WAITING, MAX_BOUNDS = 1_429, 5_000, 10_000, 1_000
-MAX_LIFTED, MAX_LIFTED_BITS, MAX_LIFTED_EXPONENT, GUARD = 1_000, 64, 500, 64
+MAX_BYTES, MAX_EXPONENT, MAX_WAITING, MAX_BOUNDS, MAX_LIFTED = 143, 5_000, 10_000, 1_000, 1_000
 CHUNK, MAX_EXPANSION, FREE_EXPANSION, LANES, MAX_SHOWN = 1 << 16, 250, 1 << 20, 256, 2_000
 SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY, CLOSE_LIFTED = 1, 2, 3, 4, 5, 6, 8
 
@@ -65,7 +63,6 @@ Ends = tuple[list[int], list[int], int]  # lower and upper ends of intervals ove
 Slice = tuple[list[int], list[int]]  # the same of one Relu's input, over 2^grid
 Neuron = tuple[int, int]  # a Relu and a coordinate that it rectifies
 Columns = list[list[int]]  # coefficients of several objectives or lanes at once: for each coordinate, one of each
-Term = tuple[int, list[int], int]  # (r, n, t): the sum of n_s phi_s phi_r over all lanes s, over 2^t
 
 
 class Rejected(Exception):
@@ -77,18 +74,18 @@ class Malformed(Exception):
 
 
 class Advice(NamedTuple):
-    """How to choose multipliers where not by the rule; the lists have numbers over 2^scale."""
+    """How to choose multipliers where not by the rule; but for slopes, they are over 2^scale."""
 
     slopes: dict[Neuron, int]  # of unstable neurons, in 255ths
-    given: dict[Neuron, list[int]]  # [g]
+    given: dict[Neuron, int]  # g
     scale: int
-    # In a lifted close:
-    added: dict[Neuron, list[int]]  # [what is added to the rule's g in lane 0]
-    lifted: dict[Neuron, list[int]]  # [lane, above, relu, chord, box]
-    inputs: dict[int, list[int]]  # [box]
+    factor: int  # by which they are multiplied
+    lifted: dict[Neuron, list[int]]  # in a lifted close: lane, above, relu, chord, box
+    added: dict[Neuron, int]  # what is added to the rule's g in lane 0
+    inputs: dict[int, int]  # box
 
 
-RULE = Advice({}, {}, 0, {}, {}, {})
+RULE = Advice({}, {}, 0, 1, {}, {}, {})
 
 
 class Affine(NamedTuple):
@@ -97,26 +94,24 @@ class Affine(NamedTuple):
     inputs: int
     shift: int
     slack_shift: int
-    has_slack: bool
     rows: list[tuple[list[int], list[int], int, int]]
     largest: int  # of 1 and all absolute values of weights and biases
 
-    def reach(self, entering: Ends) -> list[int]:
-        """Return |W| m + |b| over den 2^shift, m >= |a| for all lo <= a <= hi."""
+    def off(self, entering: Ends) -> list[int]:
+        """Bound what slack may do to each row, s (|W| m + |b|) with m >= |a|, over den 2^(shift + slack_shift)."""
         lo, hi, den = entering
-        m = [max(abs(a), abs(b)) for a, b in zip(lo, hi, strict=True)]
-        return [sum(map(mul, map(abs, ws), [m[j] for j in js])) + abs(b) * den for js, ws, b, _ in self.rows]
+        m = list(map(max, map(abs, lo), map(abs, hi)))
+        return [s and s * (sum(map(mul, map(abs, w), [m[j] for j in js])) + abs(b) * den) for js, w, b, s in self.rows]
 
     def ends(self, entering: Ends) -> Ends:
         """Interval arithmetic: enclose W a + b for all lo <= a <= hi, exactly, whatever the slack allows."""
         lo, hi, den = entering
         twice, width, lower, upper = list(map(add, lo, hi)), list(map(sub, hi, lo)), [], []
-        reaches = self.reach(entering) if self.has_slack else [0] * len(self.rows)
-        for (js, ws, b, s), r in zip(self.rows, reaches, strict=True):
+        for (js, ws, b, _), off in zip(self.rows, self.off(entering), strict=True):
             centre = sum(map(mul, ws, [twice[j] for j in js])) + 2 * b * den  # over 2 den 2^shift
             radius = sum(map(mul, map(abs, ws), [width[j] for j in js]))
-            lower.append((centre - radius << self.slack_shift) - 2 * s * r)
-            upper.append((centre + radius << self.slack_shift) + 2 * s * r)
+            lower.append((centre - radius << self.slack_shift) - 2 * off)
+            upper.append((centre + radius << self.slack_shift) + 2 * off)
         return lower, upper, 2 * den << self.shift + self.slack_shift
 
     def step(self, v: Columns, skip: set[int]) -> tuple[Columns, list[int]]:
@@ -138,11 +133,9 @@ class Affine(NamedTuple):
                 for j, w in zip(js, ws, strict=True):
                     if j not in skip:
                         sums[j] += w * lanes
-        out = []
-        for lanes in sums:
-            digits = (lanes + halves).to_bytes(width * count, "little")
-            out.append([int.from_bytes(digits[i : i + width], "little") - half for i in range(0, len(digits), width)])
-        return out[:-1], out[-1]
+        packed, places = [(s + halves).to_bytes(width * count, "little") for s in sums], range(0, width * count, width)
+        *out, gain = ([int.from_bytes(d[i : i + width], "little") - half for i in places] for d in packed)
+        return out, gain
 
 
 class Network(NamedTuple):
@@ -153,6 +146,11 @@ class Network(NamedTuple):
     layers: list[Affine | int]
     masks: list[list[int]]
 
+    def relu(self, k: int, entering: Ends) -> Ends:
+        """Enclose what leaves Relu k."""
+        lo, hi = ([max(a, 0) if on else a for a, on in zip(z, self.masks[k], strict=True)] for z in entering[:2])
+        return lo, hi, entering[2]
+
 
 class Case(NamedTuple):
     """A box in lowest terms, the atoms that must not all hold on it, and the denominator of all their numbers."""
@@ -162,10 +160,10 @@ class Case(NamedTuple):
     scale: int
 
 
-def need(condition: bool, message: str) -> None:
-    """Refuse what is not in the format."""
+def need(condition: bool, message: str, otherwise: type[Exception] = Malformed) -> None:
+    """Refuse what is not in the format, or what does not prove enough."""
     if not condition:
-        raise Malformed(message)
+        raise otherwise(message)
 
 
 def fits(value: Any, shape: Any) -> bool:
@@ -207,19 +205,17 @@ def common(values: list[Any], what: str) -> tuple[list[int], int]:
 def read_network(text: bytes) -> Network:
     """Parse the canonical network."""
     value = read_json(text, "network", NETWORK)
-    inputs = size = value["inputs"]
-    layers: list[Affine | int] = []
-    masks: list[list[int]] = []
-    need(inputs > 0 and bool(value["layers"]), "network: no inputs or no layers")
+    size, net = value["inputs"], Network(value["inputs"], 0, [], [])
+    need(size > 0 and bool(value["layers"]), "network: no inputs or no layers")
     for position, item in enumerate(value["layers"]):
         if "relu" in item:
             need(len(item["relu"]) == size, f"layer {position}: the mask does not have length {size}")
-            layers.append(len(masks))
-            masks.append(item["relu"])
+            net.layers.append(len(net.masks))
+            net.masks.append(item["relu"])
         else:
-            layers.append(read_affine(item, size, f"layer {position}"))
+            net.layers.append(read_affine(item, size, f"layer {position}"))
             size = len(item["rows"])
-    return Network(inputs, size, layers, masks)
+    return net._replace(outputs=size)
 
 
 def read_affine(item: Any, size: int, what: str) -> Affine:
@@ -233,7 +229,7 @@ def read_affine(item: Any, size: int, what: str) -> Affine:
         need(all(a < b for a, b in pairwise([-1, *row[::2], n])), f"{what}: columns must increase and be less than {n}")
     full = [(row[::2], row[1::2], b, s) for row, b, s in zip(rows, bias, slack, strict=True)]
     largest = max(abs(w) for _, ws, b, _ in full for w in (1, *ws, b))
-    return Affine(n, item["shift"], item["slack_shift"], any(slack), full, largest)
+    return Affine(n, item["shift"], item["slack_shift"], full, largest)
 
 
 def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]]]:
@@ -262,16 +258,10 @@ def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]
     return cases, list(goals.values())
 
 
-def over(factor: int, *lists: dict[Any, list[tuple[int, int]]]) -> list[Any]:
-    """Bring numbers (m, e) = m 2^e, times a factor, over the same power of two; return its exponent and the lists."""
-    scale = max((-e for found in lists for numbers in found.values() for _, e in numbers), default=0)
-    scale = max(0, scale)
-    return [scale, *({at: [factor * m << scale + e for m, e in ns] for at, ns in one.items()} for one in lists)]
-
-
-def outward(ends: Ends, grid: int) -> Slice:
+def outward(ends: Ends, grid: int) -> Ends:
     """Round lower ends down and upper ends up to multiples of 2^-grid."""
-    return [(a << grid) // ends[2] for a in ends[0]], [-((-b << grid) // ends[2]) for b in ends[1]]
+    lo, hi, den = ends
+    return [(a << grid) // den for a in lo], [-((-b << grid) // den) for b in hi], 1 << grid
 
 
 def h(v: int, g: int, lo: int, hi: int) -> int:
@@ -291,23 +281,21 @@ def rule(v: int, p: int, lo: int, hi: int, slope: int, grid: int) -> int:
     return (v * slope << grid) // (255 << p) if v >= 0 else (v * hi << grid) // (hi - lo << p)
 
 
-def quadratic(S: list[list[int]], rows: list[list[int]]) -> int:
-    """Bound w'S w + sum over rows (b_0, ..., b_h, d) of 2 (b . w) t + d t^2 from below, w_0 = 1, the rest in [0, 1].
+def quadratic(M: list[list[int]], rows: list[list[int]]) -> int:
+    """Bound 2 w'M w + sum over rows (b_0, ..., b_h, d) of 2 (b . w) t + d t^2 from below, w_0 = 1, the rest in [0, 1].
 
-    Where d > 0, 2 (b . w) t + d t^2 >= -(b . w)^2 / d, which goes into S, rounded down by less than 1 in each entry;
-    where d = 0, 2 b_r w_r t >= min(2 b_r, 0). Then the last of w takes the place of t, until only w_0 is left.
+    Where d > 0, 2 (b . w) t + d t^2 >= -(b . w)^2 / d, which goes into S, each entry too large by less than 1; where
+    d = 0, b_r w_r t >= min(b_r, 0). Then S is without t, and its last row is that of the next t, until w_0 is left.
     """
-    S, lost = [row[: r + 1] for r, row in enumerate(S)], 0  # S is symmetric; its last row is (b, d) of the last of w
+    S, lost = [[M[r][s] + M[s][r] for s in range(r + 1)] for r in range(len(M))], 0  # half of a symmetric matrix
     for *b, d in reversed(S[1:] + rows):
         if d > 0:
             for r, c in enumerate(b):
                 if c:
                     S[r][:] = [n - c * e // d for n, e in zip(S[r], b, strict=False)]
-            lost += len(b) ** 2
-        else:
-            lost += 2 * sum(max(0, -c) for c in b)
-        if d and min(d, *(row[-1] for row in S[: len(b)])) < 0:  # also keeps numbers from growing
-            raise Rejected("the quadratic is not convex, or its least value is negative")
+        lost += len(b) ** 2 if d else 2 * sum(max(0, -c) for c in b)
+        convex = not d or min(d, *(row[-1] for row in S[: len(b)])) >= 0  # if not, numbers could grow and grow
+        need(convex, "the quadratic is not convex, or its least value is negative", Rejected)
     return S[0][0] - lost
 
 
@@ -327,12 +315,8 @@ class Node:
         """Return the first node of a goal, with intervals by interval arithmetic."""
         node = Node(net, grid, box, [], frozenset(range(groups)))
         for k in range(len(net.masks)):
-            node.z.append(outward(node.entering(net.layers.index(k)), grid))
+            node.z.append(outward(node.entering(net.layers.index(k)), grid)[:2])
         return node
-
-    def child(self) -> Node:
-        """Return the same node, one level below; the two share no list that is ever changed."""
-        return replace(self, z=[(list(lo), list(hi)) for lo, hi in self.z])
 
     def cut(self, k: int, j: int, side: int, end: int) -> None:
         """Intersect the interval of one coordinate with z_j >= end (side 0) or z_j <= end (side 1)."""
@@ -342,180 +326,163 @@ class Node:
 
     def entering(self, position: int) -> Ends:
         """Enclose what enters a layer: the box or what leaves the last Relu, then interval arithmetic."""
-        layers, masks, ends = self.net.layers, self.net.masks, self.box
+        layers, ends = self.net.layers, self.box
         for layer in layers[max((i for i in range(position) if isinstance(layers[i], int)), default=0) : position]:
-            if isinstance(layer, Affine):
-                lo, hi = outward(layer.ends(ends), self.grid)
-            else:
-                lo, hi = (
-                    [max(a, 0) if on else a for a, on in zip(z, masks[layer], strict=True)] for z in self.z[layer]
-                )
-            ends = lo, hi, 1 << self.grid
+            z = outward(layer.ends(ends), self.grid) if isinstance(layer, Affine) else (*self.z[layer], 1 << self.grid)
+            ends = z if isinstance(layer, Affine) else self.net.relu(layer, z)
         return ends
 
-    def relu_step(self, k: int, v: Columns, p: int, advice: Advice) -> tuple[Columns, int, list[Term]]:
-        """Walk through Relu k: v . relu(z) >= g . z + terms. Return g, its scale and the terms."""
-        mask, q = self.net.masks[k], advice.scale
-        s = max(self.grid, q, 0 if all(mask) else p)  # g is over 2^s
+    def relu_step(self, k: int, v: Columns, p: int, advice: Advice, T: int, M: Columns) -> tuple[Columns, int]:
+        """Walk through Relu k: v . relu(z) >= g . z + what is added to M. Return g and its scale; see `walk`."""
+        mask, q, f = self.net.masks[k], advice.scale, advice.factor
+        s, out = max(self.grid, q, 0 if all(mask) else p), []  # g is over 2^s
         c = max(p, s)
-        out, totals, terms = [], [0] * len(v[0]), []
+        up = T - c - self.grid
         for j, (column, on, lo, hi) in enumerate(zip(v, mask, *self.z[k], strict=True)):
-            if not on:
-                out.append([x << s - p for x in column])  # g = v, h = 0
-                continue
+            slope = advice.slopes.get((k, j), 255 if hi > -lo else 0)
             if (k, j) in advice.lifted:
-                lane, lo, hi = advice.lifted[k, j][0], min(lo, 0), max(hi, 0)
-                above, relu, chord, box = (n << s - q for n in advice.lifted[k, j][1:])
-                g, row = [0] * len(column), [x * hi << c - p for x in column]
-                g[0], g[lane] = above - chord, relu
-                row[0] += (chord * (hi - lo) - above * hi - (box << self.grid)) << c - s
-                row[lane] += ((box << self.grid) - relu * hi) << c - s
-                totals[0] += chord * lo << c - s
-                terms.append((lane, row, c + self.grid))
-                out.append(g)
-                continue
-            if (k, j) in advice.given:
-                g = [advice.given[k, j][0] << s - q] * len(column)
+                (lane, *numbers), lo, hi = advice.lifted[k, j], min(lo, 0), max(hi, 0)
+                above, relu, chord, box = (n * f << c - q for n in numbers)
+                M[lane] = [m + (x * hi << up + c - p) for m, x in zip(M[lane], column, strict=True)]
+                M[0][0] += chord * lo << up
+                M[0][lane] += chord * (hi - lo) - above * hi - (box << self.grid) << up
+                M[lane][lane] += (box << self.grid) - relu * hi << up
+                g = [0] * len(column)
+                g[0], g[lane] = above - chord >> c - s, relu >> c - s
+            elif not on:
+                g = [x << s - p for x in column]  # h = 0
             else:
-                slope = advice.slopes.get((k, j), 255 if hi > -lo else 0)
                 g = [rule(x, p, lo, hi, slope, self.grid) << s - self.grid if x else 0 for x in column]
-            g[0] += advice.added.get((k, j), [0])[0] << s - q
+                if (k, j) in advice.given:
+                    g = [advice.given[k, j] * f << s - q] * len(column)
+                g[0] += advice.added.get((k, j), 0) * f << s - q
+                if any(column) or any(g):
+                    least = [h(x << c - p, y << c - s, lo, hi) << up for x, y in zip(column, g, strict=True)]
+                    M[0] = list(map(add, M[0], least))
             out.append(g)
-            if any(column) or any(g):
-                totals = [t + h(x << c - p, y << c - s, lo, hi) for t, x, y in zip(totals, column, g, strict=True)]
-        return out, s, [(0, totals, c + self.grid), *terms]
+        return out, s
 
-    def walk(self, top: int, v: Columns, advice: Advice) -> tuple[Columns, int, list[Term]]:
-        """Walk from what leaves `top` layers down to the inputs: v . a >= v' . x + terms. Return all."""
-        p, terms = 0, [(0, [0] * len(v[0]), 0)]
+    def walk(self, top: int, v: Columns, advice: Advice) -> tuple[Columns, Columns, int]:
+        """Walk from a, which leaves `top` layers, to the inputs: v . a >= v' . x + phi'M phi. Return v', M and T."""
+        T = 2 * self.grid + advice.scale  # v' and M are over 2^T, and no sum below is over more
+        T += sum(layer.shift + layer.slack_shift for layer in self.net.layers if isinstance(layer, Affine))
+        p, M = 0, [[0] * len(v[0]) for _ in range(1 + len(advice.lifted))]  # v is over 2^p
         for position in range(top - 1, -1, -1):
             layer = self.net.layers[position]
-            if isinstance(layer, Affine):
-                if layer.has_slack:
-                    entering = self.entering(position)
-                    reaches = [-((-r << self.grid) // (entering[2] << layer.shift)) for r in layer.reach(entering)]
-                    costs = [row[3] * r for row, r in zip(layer.rows, reaches, strict=True)]
-                    loss = [-sum(map(mul, map(abs, one), costs)) for one in zip(*v, strict=True)]
-                    terms.append((0, loss, p + layer.slack_shift + self.grid))
-                below, skip = self.net.layers[max(0, position - 1)], set()
-                if isinstance(below, int):  # where z <= 0, it does not matter what v is
-                    at = enumerate(zip(self.net.masks[below], *self.z[below], strict=True))
-                    skip = {j for j, (on, a, b) in at if on and a < 0 and b <= 0}
-                v, gain = layer.step(v, skip)
-                p += layer.shift
-                terms.append((0, gain, p))
-            else:
-                v, p, more = self.relu_step(layer, v, p, advice)
-                terms += more
-        return v, p, terms
+            if isinstance(layer, int):
+                v, p = self.relu_step(layer, v, p, advice, T, M)
+                continue
+            entering = self.entering(position)
+            off = [-((-n << self.grid) // (entering[2] << layer.shift)) for n in layer.off(entering)]
+            up = T - p - layer.slack_shift - self.grid
+            loss = [sum(map(mul, map(abs, lane), off)) << up for lane in zip(*v, strict=True)]
+            below, skip = self.net.layers[max(0, position - 1)], set()
+            if isinstance(below, int):  # where z <= 0, it does not matter what v is
+                at = enumerate(zip(self.net.masks[below], *self.z[below], strict=True))
+                skip = {j for j, (on, a, b) in at if on and a < 0 and b <= 0}
+            v, gain = layer.step(v, skip)
+            p += layer.shift
+            M[0] = [m + (n << T - p) - lost for m, n, lost in zip(M[0], gain, loss, strict=True)]
+        return [[x << T - p for x in column] for column in v], M, T
 
     def least(self, k: int, signs: list[tuple[int, int]], advice: Advice = RULE) -> list[int]:
         """Return lower bounds over 2^grid on sign * z_j, for pairs of j and sign, z the input of Relu k."""
-        found: list[int] = []
-        lo, hi, den = self.box
+        found, (lo, hi, den) = [], self.box
         for start in range(0, len(signs), LANES):
             part = signs[start : start + LANES]
             v = [[sign * (i == j) for j, sign in part] for i in range(len(self.net.masks[k]))]
-            v, p, terms = self.walk(self.net.layers.index(k), v, advice)
-            scale = max(p, *(t for _, _, t in terms))
-            at_inputs = ([x * (a if x > 0 else b) << scale - p for x in c] for c, a, b in zip(v, lo, hi, strict=True))
-            total = zip(*at_inputs, *([n * den << scale - t for n in ns] for _, ns, t in terms), strict=True)
-            found += [(sum(numbers) << self.grid) // (den << scale) for numbers in total]
-        return found
+            v, M, T = self.walk(self.net.layers.index(k), v, advice)
+            at_inputs = ([x * (a if x > 0 else b) for x in column] for column, a, b in zip(v, lo, hi, strict=True))
+            found += [sum(ns) << self.grid >> T for ns in zip([m * den for m in M[0]], *at_inputs, strict=True)]
+        return [n // den for n in found]
 
     def close(self, case: Case, mu: list[int], advice: Advice = RULE) -> tuple[int, int]:
-        """Return D, at most mu . atoms on the node: if it is positive, no point of the node is in the case.
-
-        2 D is the least of sum_rs S_rs phi_r phi_s + sum_i (2 sum_r b_ir phi_r psi_i + d_i psi_i^2), x = lo + (hi - lo)
-        psi. With each input, box psi (1 - psi) >= 0 is subtracted.
-        """
-        y, x, (lo, hi, den) = [0] * self.net.outputs, [0] * self.net.inputs, self.box
-        total = [0] * (1 + len(advice.lifted))
-        for factor, (atom, constant, _) in zip(mu, case.unsafe, strict=True):
-            total[0] += factor * constant
-            for kind, i, n in atom:
+        """Return D, at most mu . atoms on the node: if it is positive, no point of the node is in the case."""
+        y, x, total, (lo, hi, den) = [0] * self.net.outputs, [0] * self.net.inputs, 0, self.box
+        for factor, (terms, constant, _) in zip(mu, case.unsafe, strict=True):
+            total += factor * constant
+            for kind, i, n in terms:
                 (x if kind == "X" else y)[i] += factor * n
-        v, p, terms = self.walk(len(self.net.layers), [[n, *total[1:]] for n in y], advice)
-        for column, n in zip(v, x, strict=True):
-            column[0] += n << p
-        scale = GUARD + max(p, advice.scale, *(t for _, _, t in terms))
-        terms = [(r, [n * den for n in ns], t) for r, ns, t in [*terms, (0, total, 0)]]
-        terms += [(0, [n * a for n in column], p) for column, a in zip(v, lo, strict=True)]
-        S = [[0] * len(total) for _ in total]
-        for r, ns, t in terms:
-            for i, n in enumerate(ns):
-                S[r][i] += n << scale - t
-                S[i][r] += n << scale - t
-        rows = []
-        for i, (column, a, b) in enumerate(zip(v, lo, hi, strict=True)):
-            box = advice.inputs.get(i, [0])[0] * den << scale - advice.scale
-            rows.append([*(n * (b - a) << scale - p for n in column), 2 * box])
-            rows[-1][0] -= box
-        return quadratic(S, rows), 2 * den << scale
+        advice = advice._replace(factor=case.scale)  # as all numbers of the case are
+        v, M, T = self.walk(len(self.net.layers), [[n, *[0] * len(advice.lifted)] for n in y], advice)
+        M, rows = [[m * den for m in row] for row in M], []
+        M[0][0] += total * den << T
+        for i, (column, n, a, b) in enumerate(zip(v, x, lo, hi, strict=True)):
+            column[0] += n << T
+            M[0] = [m + c * a for m, c in zip(M[0], column, strict=True)]
+            box = advice.inputs.get(i, 0) * case.scale * den << T - advice.scale
+            first, *others = (c * (b - a) for c in column)
+            rows.append([first - box, *others, 2 * box])
+        return quadratic(M, rows), 2 * den << T
 
     def refresh(self) -> None:
         """Bound the inputs of all Relus anew: by interval arithmetic, then open neurons by the formula and the rule."""
         for k, mask in enumerate(self.net.masks):
             position = self.net.layers.index(k)
-            for side, ends in enumerate(outward(self.entering(position), self.grid)):
+            for side, ends in enumerate(outward(self.entering(position), self.grid)[:2]):
                 for j, end in enumerate(ends):
                     self.cut(k, j, side, end)
             if position > 1 and not self.empty:  # with one layer below, interval arithmetic leaves nothing to gain
-                unstable = [
-                    j for j, (on, lo, hi) in enumerate(zip(mask, *self.z[k], strict=True)) if on and lo < 0 < hi
-                ]
+                unstable = [j for j, (on, a, b) in enumerate(zip(mask, *self.z[k], strict=True)) if on and a < 0 < b]
                 for side, sign in enumerate((1, -1)):
                     for j, end in zip(unstable, self.least(k, [(j, sign) for j in unstable]), strict=True):
                         self.cut(k, j, side, sign * end)
             if self.empty:
                 return
 
-    def split_input(self, i: int, mantissa: int, exponent: int) -> list[Node]:
+    def halves(self) -> tuple[Node, Node]:
+        """Return the same node twice, one level below; no two share a list that is ever changed."""
+        one, other = ([(list(lo), list(hi)) for lo, hi in self.z] for _ in range(2))
+        return replace(self, z=one), replace(self, z=other)
+
+    def split_input(self, i: int, mantissa: int, exponent: int) -> tuple[Node, Node]:
         """Return the parts x_i <= m and x_i >= m, for m = mantissa 2^exponent strictly inside."""
         den = lcm(self.box[2], 1 << max(0, -exponent))
         lo, hi = ([a * (den // self.box[2]) for a in ends] for ends in self.box[:2])
         m = mantissa * (den << exponent if exponent >= 0 else den >> -exponent)
-        if not lo[i] < m < hi[i]:
-            raise Rejected(f"the split of input {i} is not inside its interval")
-        parts = [self.child(), self.child()]
-        parts[0].box, parts[1].box = (lo, [*hi[:i], m, *hi[i + 1 :]], den), ([*lo[:i], m, *lo[i + 1 :]], hi, den)
-        return parts
+        need(lo[i] < m < hi[i], f"the split of input {i} is not inside its interval", Rejected)
+        below, above = self.halves()
+        below.box, above.box = (lo, [*hi[:i], m, *hi[i + 1 :]], den), ([*lo[:i], m, *lo[i + 1 :]], hi, den)
+        return below, above
 
-    def split_neuron(self, k: int, j: int) -> list[Node]:
+    def split_neuron(self, k: int, j: int) -> tuple[Node, Node]:
         """Return the parts z_j <= 0 and z_j >= 0."""
-        parts = [self.child(), self.child()]
-        for side, part in zip((1, 0), parts, strict=True):
-            part.cut(k, j, side, 0)
-        return parts
+        below, above = self.halves()
+        below.cut(k, j, 1, 0)
+        above.cut(k, j, 0, 0)
+        return below, above
+
+
+def expand(stream: BinaryIO) -> Iterator[int]:
+    """Yield the bytes of a zlib stream, which must end where the file ends, a bounded piece at a time."""
+    inflate, taken, made = zlib.decompressobj(), 0, 0
+    while not inflate.eof:
+        data = inflate.unconsumed_tail or stream.read(CHUNK)
+        taken += 0 if inflate.unconsumed_tail else len(data)
+        try:
+            piece = inflate.decompress(data, CHUNK)
+        except zlib.error:
+            raise Malformed("the compressed data are damaged") from None
+        made += len(piece)
+        need(bool(data or piece), "the certificate is truncated")
+        need(made <= MAX_EXPANSION * taken + FREE_EXPANSION, "the compressed data expand too far")
+        yield from piece
+    need(not inflate.unused_data and not stream.read(1), "data follow the certificate")
 
 
 class Records:
-    """The compressed part of a certificate, read in small pieces."""
+    """The compressed part of a certificate."""
 
     def __init__(self, stream: BinaryIO, net: Network) -> None:
-        self.stream, self.inflate, self.net = stream, zlib.decompressobj(), net
-        self.buffer, self.at, self.taken, self.made = b"", 0, 0, 0
+        self.net, self.bytes = net, expand(stream)
         self.neurons = [(k, j) for k, mask in enumerate(net.masks) for j, on in enumerate(mask) if on]
-
-    def fill(self) -> bool:
-        """Make sure that there is a next byte, unless the stream is at its end."""
-        while self.at == len(self.buffer) and not self.inflate.eof:
-            data = self.inflate.unconsumed_tail or self.stream.read(CHUNK)
-            self.taken += 0 if self.inflate.unconsumed_tail else len(data)
-            try:
-                self.buffer, self.at = self.inflate.decompress(data, CHUNK), 0
-            except zlib.error:
-                raise Malformed("the compressed data are damaged") from None
-            need(bool(data or self.buffer), "the certificate is truncated")
-            self.made += len(self.buffer)
-            need(self.made <= MAX_EXPANSION * self.taken + FREE_EXPANSION, "the compressed data expand too far")
-        return self.at < len(self.buffer)
 
     def byte(self) -> int:
         """Read one byte."""
-        need(self.fill(), "the records end before the tree does")
-        self.at += 1
-        return self.buffer[self.at - 1]
+        byte = next(self.bytes, None)
+        if byte is None:
+            raise Malformed("the records end before the tree does")
+        return byte
 
     def u(self, count: int | None = None) -> int:
         """Read an unsigned LEB128 integer, less than `count`."""
@@ -528,9 +495,14 @@ class Records:
                 return value
         raise Malformed("an integer is too long")
 
+    def s(self) -> int:
+        """Read a signed integer: 0, -1, 1, -2, 2, ... are written 0, 1, 2, 3, 4, ..."""
+        n = self.u()
+        return -(n + 1 >> 1) if n & 1 else n >> 1
+
     def d(self) -> tuple[int, int]:
-        """Read a dyadic number, mantissa and exponent: signed integers, written 0, -1, 1, -2, 2, ..."""
-        mantissa, exponent = (-(n + 1 >> 1) if n & 1 else n >> 1 for n in (self.u(), self.u()))
+        """Read a dyadic number, mantissa and exponent."""
+        mantissa, exponent = self.s(), self.s()
         need(abs(exponent) <= MAX_EXPONENT, "an exponent is out of range")
         return mantissa, exponent
 
@@ -543,53 +515,36 @@ class Records:
 
     def listed(self, items: Sequence[Any], value: Callable[[], Any]) -> dict[Any, Any]:
         """Read a list of values for some of the items; each says how many items it leaves out."""
-        count = len(items)
-        found, at = {}, 0
+        found, at, count = {}, 0, len(items)
         for _ in range(self.u(count + 1)):
             at += self.u(count - at)
             found[items[at]] = value()
             at += 1
         return found
 
-    def short(self, *, signed: bool = False) -> list[tuple[int, int]]:
-        """Read a multiplier of a lifted close."""
-        mantissa, exponent = self.d()
-        need(mantissa >= 0 or signed, "the multiplier of an inequality is negative")
-        need(
-            mantissa.bit_length() <= MAX_LIFTED_BITS and abs(exponent) <= MAX_LIFTED_EXPONENT,
-            "a multiplier is too long",
-        )
-        return [(mantissa, exponent)]
-
-    def advice(self, below: int, factor: int = 1) -> Advice:
-        """Read the advice for `factor` times an objective above the first `below` Relus."""
+    def advice(self, below: int | None = None) -> Advice:
+        """Read the advice for an objective above the first `below` Relus."""
         neurons = self.neurons[: sum(map(sum, self.net.masks[:below]))]
-        slopes = self.listed(neurons, self.byte)
-        scale, given = over(factor, self.listed(neurons, lambda: [self.d()]))
-        return RULE._replace(slopes=slopes, given=given, scale=scale)
+        slopes, given = self.listed(neurons, self.byte), self.listed(neurons, self.d)
+        scale = max([0, *(-e for _, e in given.values())])
+        return RULE._replace(slopes=slopes, given={at: m << scale + e for at, (m, e) in given.items()}, scale=scale)
 
-    def lifted(self, factor: int) -> Advice:
-        """Read the multipliers of a lifted close for `factor` times the objective."""
-        products = self.listed(
-            self.neurons, lambda: self.short() + self.short(signed=True) + self.short() + self.short()
-        )
-        need(len(products) <= MAX_LIFTED, f"a lifted close has more than {MAX_LIFTED} neurons")
-        added = self.listed(self.neurons, lambda: self.short(signed=True))
-        boxes = self.listed(range(self.net.inputs), self.short)
-        scale, numbers, added, boxes = over(factor, products, added, boxes)
-        lifted = {at: [lane, *four] for lane, (at, four) in enumerate(numbers.items(), 1)}
-        return RULE._replace(scale=scale, added=added, lifted=lifted, inputs=boxes)
+    def lifted(self) -> Advice:
+        """Read the multipliers of a lifted close."""
+        scale = self.u(MAX_SHIFT)
+        lifted = self.listed(self.neurons, lambda: [0, self.u(), self.s(), self.u(), self.u()])
+        need(len(lifted) <= MAX_LIFTED, f"a lifted close has more than {MAX_LIFTED} neurons")
+        added, inputs = self.listed(self.neurons, self.s), self.listed(range(self.net.inputs), self.u)
+        for lane, numbers in enumerate(lifted.values(), 1):
+            numbers[0] = lane
+        return RULE._replace(scale=scale, lifted=lifted, added=added, inputs=inputs)
 
 
-def visit(node: Node, cases: list[Case], records: Records) -> list[Node]:
+def visit(node: Node, cases: list[Case], records: Records) -> tuple[Node, ...]:
     """Follow the records of one node up to its end; return the parts that are left to prove."""
     bounded = 0
     while node.open:
         kind = records.byte()
-        if kind == EMPTY:
-            if not node.empty:
-                raise Rejected("the node is not known to be empty")
-            break
         if kind == SPLIT_INPUT:
             return node.split_input(records.u(node.net.inputs), *records.d())
         if kind == SPLIT_NEURON:
@@ -598,22 +553,24 @@ def visit(node: Node, cases: list[Case], records: Records) -> list[Node]:
             group = records.u(len(cases))
             need(group in node.open, f"group {group} is closed already")
             mu = [records.u() for _ in cases[group].unsafe]
-            factor, relus = cases[group].scale, len(node.net.masks)
-            advice = records.advice(relus, factor) if kind == CLOSE else records.lifted(factor)
-            if not node.empty and node.close(cases[group], mu, advice)[0] <= 0:
-                raise Rejected(f"the bound for group {group} is not positive")
+            advice = records.advice() if kind == CLOSE else records.lifted()
+            proved = node.empty or node.close(cases[group], mu, advice)[0] > 0
+            need(proved, f"the bound for group {group} is not positive", Rejected)
             node.open -= {group}
-            continue
-        need(kind in (REFRESH, LEMMA), f"unknown record {kind}")
-        bounded += 1
-        need(bounded <= MAX_BOUNDS, "too many refreshes and lemmas in one node")
-        if kind == REFRESH:
-            node.refresh()
+        elif kind == EMPTY:
+            need(node.empty, "the node is not known to be empty", Rejected)
+            node.open = frozenset()
         else:
+            bounded += 1
+            need(kind in (REFRESH, LEMMA), f"unknown record {kind}")
+            need(bounded <= MAX_BOUNDS, "too many refreshes and lemmas in one node")
+            if kind == REFRESH:
+                node.refresh()
+                continue
             (k, j), side = records.neuron(), records.u(2)
             sign = -1 if side else 1
             node.cut(k, j, side, sign * node.least(k, [(j, sign)], records.advice(k))[0])
-    return []
+    return ()
 
 
 def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, stream: BinaryIO) -> int:
@@ -629,29 +586,24 @@ def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, st
             except (Rejected, Malformed) as error:
                 raise type(error)(f"node {nodes}: {error}") from None
             nodes += 1
-    need(not records.fill(), "records follow the last tree")
-    need(not records.inflate.unused_data and not stream.read(1), "data follow the certificate")
+    need(next(records.bytes, None) is None, "records follow the last tree")
     return nodes
 
 
 def refute(net: Network, case: Case, x: list[int], den: int) -> None:
     """Require that the point x / den violates the case for certain."""
     lo, hi, d = case.box
-    if not all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True)):
-        raise Rejected("the point is outside the box")
+    inside = all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True))
+    need(inside, "the point is outside the box", Rejected)
     ends = x, x, den
     for layer in net.layers:
-        if isinstance(layer, Affine):
-            ends = layer.ends(ends)
-        else:
-            lo, hi = ([max(a, 0) if on else a for a, on in zip(e, net.masks[layer], strict=True)] for e in ends[:2])
-            ends = lo, hi, ends[2]
+        ends = layer.ends(ends) if isinstance(layer, Affine) else net.relu(layer, ends)
     for number, (terms, constant, strict) in enumerate(case.unsafe):
         worst = constant * den * ends[2]
         for kind, i, n in terms:
             worst += n * (x[i] * ends[2] if kind == "X" else (ends[1] if n > 0 else ends[0])[i] * den)
-        if worst > 0 or (strict and worst == 0):
-            raise Rejected(f"the point does not certainly satisfy condition {number} of the case")
+        holds = worst < 0 or (worst == 0 and not strict)
+        need(holds, f"the point does not certainly satisfy condition {number} of the case", Rejected)
 
 
 def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
@@ -664,8 +616,7 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
     header = read_json(line[:-1], "header", VERIFIED, FALSIFIED)
     for name, text in (("network", network), ("property", property_)):
         digest = hashlib.sha256(text).hexdigest()
-        if header[name] != digest:
-            raise Rejected(f"the certificate is for another {name}, not for the one with SHA-256 {digest}")
+        need(header[name] == digest, f"the certificate is for another {name}, not that with SHA-256 {digest}", Rejected)
     lines = [
         f"certificate: {line[:MAX_SHOWN].decode().strip()}",
         f"network: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y",
@@ -692,12 +643,11 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         with open(arguments[0], "rb") as net, open(arguments[1], "rb") as prop, open(arguments[2], "rb") as certificate:
-            statement = check(net.read(), prop.read(), certificate)
+            print(check(net.read(), prop.read(), certificate))
+            return 0
     except (Rejected, Malformed, OSError, MemoryError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1 if isinstance(error, Rejected) else 3
-    print(statement)
-    return 0
 
 
 if __name__ == "__main__":

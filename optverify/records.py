@@ -32,9 +32,9 @@ MAX_WAITING = 10_000
 FREE_SPLITS, SPLITS_PER_BYTE = 50_000, 2
 """A tree takes some hundred times the memory of its compressed form, and may not take more."""
 
-MAX_BITS = 10_000
+MAX_BITS = 1_000
 MAX_EXPONENT = 5_000
-MAX_LIFTED, MAX_LIFTED_BITS, MAX_LIFTED_EXPONENT = 1_000, 64, 500
+MAX_LIFTED, MAX_SHIFT = 1_000, 2_000
 MAX_HEADER = 1 << 26
 MAX_EXPANSION, FREE_EXPANSION = 250, 1 << 20
 
@@ -143,12 +143,18 @@ def _advice(advice: Advice | None) -> bytes:
 
 
 def _lifted(lifted: LiftedAdvice) -> bytes:
-    products = np.column_stack([lifted.above, lifted.relu, lifted.chord, lifted.box]).tolist()
-    return (
-        _listed(lifted.neurons, [b"".join(map(_dyadic, four)) for four in products])
-        + _listed(lifted.shifted, list(map(_dyadic, lifted.shifts.tolist())))
-        + _listed(lifted.inputs, list(map(_dyadic, lifted.input_box.tolist())))
+    parts = (lifted.above, lifted.relu, lifted.chord, lifted.box, lifted.shifts, lifted.input_box)
+    ratios = [[value.as_integer_ratio() for value in part.tolist()] for part in parts]
+    # All denominators are powers of two; the largest is common to all.
+    shift = max((d.bit_length() - 1 for part in ratios for _, d in part), default=0)
+    above, relu, chord, box, shifts, inputs = ([(n << shift) // d for n, d in part] for part in ratios)
+    four = zip(map(_unsigned, above), map(_signed, relu), map(_unsigned, chord), map(_unsigned, box), strict=True)
+    lists = (
+        (lifted.neurons, map(b"".join, four)),
+        (lifted.shifted, map(_signed, shifts)),
+        (lifted.inputs, map(_unsigned, inputs)),
     )
+    return _unsigned(shift) + b"".join(_listed(at, list(values)) for at, values in lists)
 
 
 def _listed(at: NDArray[np.int64], values: list[bytes]) -> bytes:
@@ -315,15 +321,11 @@ class _Records:
             raise MalformedCertificate("a number is no float64; only the exact checker can read this certificate")
         return value
 
-    def short(self, *, signed: bool = False) -> float:
-        """Return the next multiplier of a lifted close; without a sign it must not be negative."""
-        mantissa, exponent = self.signed(), self.signed()
-        if mantissa < 0 and not signed:
-            raise MalformedCertificate("the multiplier of an inequality is negative")
-        if mantissa.bit_length() > MAX_LIFTED_BITS or abs(exponent) > MAX_LIFTED_EXPONENT:
-            raise MalformedCertificate("a multiplier of a lifted close is too long")
-        value = ldexp(mantissa, exponent)
-        if int(ldexp(value, -exponent)) != mantissa:
+    def fixed(self, shift: int, *, signed: bool) -> float:
+        """Return the next number over 2^shift; it must be a float64."""
+        number = self.signed() if signed else self.unsigned()
+        value = ldexp(number, -shift)
+        if Fraction(value) != Fraction(number, 1 << shift):
             raise MalformedCertificate("a number is no float64; only the exact checker can read this certificate")
         return value
 
@@ -408,14 +410,15 @@ def _read_close(records: _Records, goal: Goal, count: int, *, lifted: bool) -> C
 
 
 def _read_lifted(records: _Records, goal: Goal, count: int) -> LiftedAdvice:
-    at, products = records.listed(
-        count, lambda: [records.short(), records.short(signed=True), records.short(), records.short()]
-    )
-    if len(at) > MAX_LIFTED:
+    shift = records.below(MAX_SHIFT, "shift")
+
+    def fixed(*, signed: bool = False) -> float:
+        return records.fixed(shift, signed=signed)
+
+    neurons, products = records.listed(count, lambda: [fixed(), fixed(signed=True), fixed(), fixed()])
+    if len(neurons) > MAX_LIFTED:
         raise MalformedCertificate(f"a lifted close has more than {MAX_LIFTED} neurons")
-    shifted, shifts = records.listed(count, lambda: records.short(signed=True))
-    inputs, input_box = records.listed(goal.network.n_inputs, records.short)
-    above, relu, chord, box = np.array(products, np.float64).reshape(-1, 4).T
-    return LiftedAdvice(
-        at, above, relu, chord, box, shifted, np.array(shifts, np.float64), inputs, np.array(input_box, np.float64)
-    )
+    shifted, shifts = records.listed(count, lambda: fixed(signed=True))
+    inputs, boxes = records.listed(goal.network.n_inputs, fixed)
+    four = np.array(products, np.float64).reshape(-1, 4).T
+    return LiftedAdvice(neurons, *four, shifted, np.array(shifts, np.float64), inputs, np.array(boxes, np.float64))

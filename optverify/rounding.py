@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optverify.checker import Advised, Nodes, objectives, portions
-from optverify.interval import Array, Interval, shortened
+from optverify.interval import Array, Interval
 from optverify.network import Network, Relu
 from optverify.proof import Advice, Close
 from optverify.query import Goal
@@ -146,7 +146,7 @@ class Rounding:
             sloped = known & clear & (v > 0) & ((slope != 255.0 * below) | balanced)
             below = np.where(sloped, slope / 255.0, below)
             g = np.maximum(v, 0.0) * below + np.minimum(v, 0.0) * above
-            number = shortened(given, self.how.bits)
+            number = _rounded(given, self.how.bits)
             slack = 0.0 if self.how.bits == 53 else 2.0**-self.how.bits * np.abs(v).max(axis=1, keepdims=True)
             numbered = known & ~clear & np.isfinite(number) & (np.abs(number - g) > slack)
             self.slopes[relu] = np.where(sloped, slope, np.nan)
@@ -165,3 +165,9 @@ class Rounding:
             some = Advice(at, sloped[at].astype(np.uint8), where, numbered[where])
             advice.append(some if at.size or where.size else None)
         return advice
+
+
+def _rounded(x: Array, bits: int) -> Array:
+    """Round to a mantissa of some bits."""
+    mantissa, exponent = np.frexp(x)
+    return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from optverify.formulations.encoder import Objective, Weighted
 from optverify.formulations.lifted import Ball, Lifted, largest_scale, lifted
 from optverify.formulations.rlt import with_violated_products
 from optverify.formulations.semidefinite import dual_form, primal_form, read_lifted
-from optverify.interval import Array, Interval, shortened
+from optverify.interval import Array, Interval
 from optverify.network import Network
 from optverify.preactivation import Bounds, layer_inputs
 from optverify.proof import Close, LiftedAdvice
@@ -27,11 +28,11 @@ from optverify.solvers.solution import Solution, Solver, Status
 WEIGHT_BITS = 20
 """Weights of rows are stored as whole numbers of so many bits."""
 
-MANTISSAS = (12, 24, 53)
-"""Bits of stored multipliers; the first that prove enough are taken."""
+FINENESS = (14, 28, 56, 112)
+"""Bits of the largest stored multiplier, all of which are multiples of one number; the first that do are taken."""
 
-LARGEST_EXPONENT = 400
-"""Of stored multipliers; see docs/certificate-v1.md."""
+FINEST = 900
+"""Stored multipliers are multiples of 2**-FINEST."""
 
 SPARE = 0.125
 """Share of a bound that is spent on curvature, so that rounding cannot make the quadratic concave."""
@@ -164,29 +165,23 @@ def lifted_close(goal: Goal, group: int, region: Interval, bounds: Bounds, found
     places = find(goal.network, bounds, relaxation)
     advice = from_relaxation(find(goal.network, bounds, found.lifted), found.proved.products, found.proved.box)
     y, box = to_relaxation(relaxation, places, advice)
-    for bits in MANTISSAS:
+    for bits in FINENESS:
         advice = _short(from_relaxation(places, factor * y, factor * box), bits)
         proved = safe_bound(relaxation, to_relaxation(relaxation, places, advice)[0], factor * box)
-        if not proved.lower > 0:
-            continue
-        enough = _short(
-            from_relaxation(places, proved.products, _box(relaxation, proved) * (1 + 2.0 ** (1 - bits))), bits
-        )
-        advice = replace(advice, box=enough.box, input_box=enough.input_box)
-        if advised_bound(goal.network, region, bounds, c, advice) > 0:
-            return Close(group, tuple(map(int, weights.tolist())), lifted=advice)
+        if proved.lower > 0:
+            enough = _short(from_relaxation(places, proved.products, _box(relaxation, proved)), bits, np.ceil)
+            advice = replace(advice, box=enough.box, input_box=enough.input_box)
+            if advised_bound(goal.network, region, bounds, c, advice) > 0:
+                return Close(group, tuple(map(int, weights.tolist())), lifted=advice)
     return None
 
 
-def _short(advice: LiftedAdvice, bits: int) -> LiftedAdvice:
-    """Round multipliers to a mantissa of some bits; what is tiny becomes 0, what is huge is cut."""
-
-    def short(values: Array) -> Array:
-        values = np.where(np.abs(values) < 2.0**-LARGEST_EXPONENT, 0.0, values)
-        return shortened(np.clip(values, -(2.0**LARGEST_EXPONENT), 2.0**LARGEST_EXPONENT), bits)
-
-    numbers: dict[str, Any] = {kind: short(getattr(advice, kind)) for kind in KINDS}
-    return replace(advice, **numbers)
+def _short(advice: LiftedAdvice, bits: int, rounding: Callable[[Array], Array] = np.rint) -> LiftedAdvice:
+    """Round multipliers to multiples of a power of two: so many bits for the largest."""
+    values: dict[str, Any] = {kind: getattr(advice, kind) for kind in KINDS}
+    largest = max(float(np.abs(part).max(initial=0.0)) for part in values.values())
+    shift = int(np.clip(bits - np.frexp(largest)[1], 0, FINEST))
+    return replace(advice, **{kind: np.ldexp(rounding(np.ldexp(part, shift)), -shift) for kind, part in values.items()})
 
 
 def _box(relaxation: Lifted, proved: Proved) -> Array:

@@ -8,7 +8,7 @@ from optverify import kernel
 from tests.kernel import build
 
 
-def advice(rng: random.Random, node: kernel.Node, below: int, factor: int = 1) -> tuple[bytes, kernel.Advice]:
+def advice(rng: random.Random, node: kernel.Node, below: int) -> tuple[bytes, kernel.Advice]:
     """Draw the rule or random slopes and perhaps some multipliers: encoded, and as the kernel has it."""
     if rng.random() < 0.5:
         return build.advice(), kernel.RULE
@@ -22,7 +22,7 @@ def advice(rng: random.Random, node: kernel.Node, below: int, factor: int = 1) -
             given[neuron] = rng.randrange(-9, 9), rng.randrange(-60, 2)
     numbers = {neuron: number for number, neuron in enumerate(neurons)}
     text = build.advice([(numbers[n], a) for n, a in slopes.items()], [(numbers[n], g) for n, g in given.items()])
-    over = {neuron: [factor * m << 60 + e] for neuron, (m, e) in given.items()}
+    over = {neuron: m << 60 + e for neuron, (m, e) in given.items()}
     return text, kernel.RULE._replace(slopes=slopes, given=over, scale=60)
 
 
@@ -46,7 +46,7 @@ def prove(rng: random.Random, node: kernel.Node, cases: list[kernel.Case], depth
         count = len(cases[group].unsafe)
         for _ in range(4):
             mu = [rng.randrange(3) for _ in range(count)]
-            text, how = advice(rng, node, relus, cases[group].scale)
+            text, how = advice(rng, node, relus)
             if node.close(cases[group], mu, how)[0] > 0:
                 out += build.close(group, mu, text)
                 node.open -= {group}

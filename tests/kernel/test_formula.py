@@ -80,7 +80,7 @@ def test_no_bound_is_above_the_optimum(question: tuple[bytes, bytes], seed: int,
     if refreshed:
         node.refresh()
         assert not node.empty
-    _, how = prover.advice(rng, node, len(node.net.masks), case.scale)
+    _, how = prover.advice(rng, node, len(node.net.masks))
     mu = [rng.randrange(4) for _ in case.unsafe]
     bound = Fraction(*node.close(case, mu, how))
     for wobble in (-1, 0, 1):
@@ -124,7 +124,7 @@ def test_intervals_hold_every_trace(question: tuple[bytes, bytes], seed: int, gr
     mu = [rng.randrange(4) for _ in case.unsafe]
     atoms = json.loads(question[1])["cases"][0]["unsafe"]
     value = sum((m * scale_of(atoms) * t for m, t in zip(mu, trace[-1], strict=True)), Fraction(0))
-    assert Fraction(*node.close(case, mu, prover.advice(rng, node, len(node.net.masks), case.scale)[1])) <= value
+    assert Fraction(*node.close(case, mu, prover.advice(rng, node, len(node.net.masks))[1])) <= value
 
 
 @SETTINGS
@@ -223,6 +223,6 @@ def test_slack_is_paid_on_the_intervals_of_the_moment() -> None:
     node, _ = first_node(network, property_)
     last = node.net.layers[-1]
     assert isinstance(last, kernel.Affine)
-    before = last.reach(node.entering(3))
+    before = last.off(node.entering(3))
     node.cut(0, 0, 1, 0)
-    assert last.reach(node.entering(3)) < before
+    assert last.off(node.entering(3)) < before
