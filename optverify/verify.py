@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
@@ -23,7 +23,7 @@ from optverify.search.branching import Branching, Hybrid
 from optverify.search.expand import Method
 from optverify.search.guide import AFTER as GUIDE_AFTER
 from optverify.search.guide import guide, guide_seconds
-from optverify.search.semidefinite import GROWTH, LEAST_CLOSED, Lift, nodes_before
+from optverify.search.semidefinite import SECOND, SOONEST, nodes_before
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.solvers import name_of
@@ -40,12 +40,8 @@ WORTH_EXACT = 1e-6
 """Floating values up to this may be <= 0 in exact arithmetic: worth the exact check."""
 
 
-RELAXATIONS: Mapping[str, Lift] = {
-    "auto": Lift.WHERE_CHEAPER,
-    "triangle": Lift.NEVER,
-    "lifted": Lift.ALWAYS,
-}
-"""How nodes are bounded beside linear bounds and programs: ``auto`` begins without the lifted relaxation."""
+RELAXATIONS = ("auto", "triangle", "lifted")
+"""How nodes are bounded: by linear bounds and programs (``triangle``), by the lifted relaxation too (``lifted``)."""
 
 
 class _Counterexample:
@@ -158,15 +154,14 @@ def verify(
     if relaxation not in RELAXATIONS:
         raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     goals = query.goals(network)
-    lift = RELAXATIONS[relaxation]
-    method = Method(strategy or Hybrid(), solver, lift=lift if lift is Lift.ALWAYS else Lift.NEVER, seed=seed)
+    method = Method(strategy or Hybrid(), solver, lift=relaxation == "lifted", seed=seed)
     with (
         one_thread(),
         nullcontext() if certificate is None else replacing(certificate) as proof_file,
         nullcontext() if save is None else replacing(save) as save_file,
         Crew(goals, workers) as crew,
     ):
-        run = _Run(network, query, goals, method, lift, crew, progress)
+        run = _Run(network, query, goals, method, relaxation == "auto", crew, progress)
         run.start(resume, keep=certificate is not None or save is not None or resume is not None)
         stop = run.search(np.inf if time_limit is None else time_limit)
         return run.answer(stop, proof_file, save_file)
@@ -181,16 +176,19 @@ class _Run:
         query: Query,
         goals: Sequence[Goal],
         method: Method,
-        lift: Lift,
+        lift_later: bool,
         crew: Crew,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.network, self.query, self.goals, self.method, self.crew = network, query, goals, method, crew
-        self.lift, self.progress = lift, progress
+        self.lift_later, self.progress = lift_later, progress
         self.started, self.cpu = time.monotonic(), cpu_seconds()
         self.target = _Counterexample(network, query)
         self.searches: list[Search] = []
-        self.proofs: list[Proof] = []
+        self.given_up: list[Search] = []
+        self.guided: set[Goal] = set()
+        self.patience = 0.0
+        self.resumed = False
         self.outcomes: list[Outcome] = []
         self.claims: list[float] = []
 
@@ -199,6 +197,7 @@ class _Run:
         for goal in self.goals:
             proof = Proof(open=True) if keep else None
             self.searches.append(Search(goal, self.target, self.crew, self.method, report=self.progress, proof=proof))
+        self.resumed = resume is not None
         if resume is not None:
             from optverify.certificate import resumed
 
@@ -206,22 +205,23 @@ class _Run:
                 self.searches, resumed(resume, self.network, self.query, self.goals), strict=True
             ):
                 search.go_on_from(proof, unfinished)
-        self.proofs = [search.proof for search in self.searches if search.proof is not None]
+
+    @property
+    def proofs(self) -> list[Proof]:
+        """The trees, where they are written down."""
+        return [search.proof for search in self.searches if search.proof is not None]
 
     def search(self, time_limit: float) -> Stop:
         """Attack every goal, then search each; tell why the last one ended."""
         deadline = self.started + time_limit
         try:
             stop = self._attack(deadline)
-            patience = guide_seconds(deadline - time.monotonic())
-            for search in self.searches:
+            self.patience = guide_seconds(deadline - time.monotonic())
+            for place in range(len(self.searches)):
                 # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
                 if stop not in (Stop.CLOSED, Stop.STUCK):
                     break
-                outcome = search.run(deadline - time.monotonic(), nodes=GUIDE_AFTER)
-                if outcome.stop is Stop.NODES:
-                    patience -= self._guide(search, patience)
-                    outcome = self._long(search, deadline)
+                outcome = self._decide(place, deadline)
                 self.outcomes.append(outcome)
                 stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
             if stop is not Stop.CLOSED and self.target.witness is None:
@@ -241,16 +241,44 @@ class _Run:
                 return Stop.FOUND
         return Stop.CLOSED
 
-    def _long(self, search: Search, deadline: float) -> Outcome:
-        """Go on with a long search; begin again with the lifted relaxation, at more nodes the longer it takes."""
-        limit = np.inf if self.method.lift is self.lift else nodes_before(search.goal)
-        while True:
-            outcome = search.run(deadline - time.monotonic(), nodes=limit)
+    def _decide(self, place: int, deadline: float) -> Outcome:
+        """Search one goal; where that turns out to be long, begin another search with the lifted relaxation.
+
+        The relaxation is tried at the root when the search has cost about as much as that. If it does not close the
+        root, the search goes on until it has cost about as much as a tree with the relaxation in it.
+        """
+        plain = self.searches[place]
+        if not self.lift_later:
+            return self._run(plain, deadline)
+        outcome = self._run(plain, deadline, SOONEST)
+        worth = nodes_before(plain.goal) if outcome.stop is Stop.NODES else np.inf
+        if outcome.stop is Stop.NODES:
+            outcome = self._run(plain, deadline, worth)
+        if outcome.stop is not Stop.NODES:
+            return outcome
+        method, proof = replace(self.method, lift=True), Proof(open=True) if plain.proof is not None else None
+        other = Search(plain.goal, self.target, self.crew, method, best=plain.best, proof=proof)
+        self.given_up.append(other)
+        outcome = other.run(deadline - time.monotonic(), nodes=1)
+        if outcome.stop is Stop.NODES:
+            outcome = self._run(plain, deadline, np.inf if self.resumed else SECOND * worth)
             if outcome.stop is not Stop.NODES:
                 return outcome
-            so_far = outcome.progress
-            limit = GROWTH * so_far.nodes
-            search.begin_again(replace(self.method, lift=self.lift, whole=limit / max(so_far.closed, LEAST_CLOSED)))
+            other.report = self.progress
+        elif outcome.stop is not Stop.CLOSED:
+            return replace(outcome, progress=plain.progress())
+        self.searches[place], self.given_up[-1] = other, plain
+        return self._run(other, deadline)
+
+    def _run(self, search: Search, deadline: float, nodes: float = np.inf) -> Outcome:
+        """Run a search up to a number of nodes; ask the guide once on the way."""
+        outcome = search.run(deadline - time.monotonic(), nodes=min(nodes, GUIDE_AFTER))
+        if outcome.stop is Stop.NODES and nodes > GUIDE_AFTER:
+            if search.goal not in self.guided:
+                self.guided.add(search.goal)
+                self.patience -= self._guide(search, self.patience)
+            outcome = search.run(deadline - time.monotonic(), nodes=nodes)
+        return outcome
 
     def _guide(self, search: Search, patience: float) -> float:
         """Let a mixed-integer solver look at a goal; return the seconds that it took."""
@@ -296,8 +324,8 @@ class _Run:
             certified=None if proof_file is None else certificate is not None,
             certificate=certificate,
             closed=1.0 if verdict is Verdict.VERIFIED else min(share, 1.0),
-            nodes=sum(search.progress().nodes for search in self.searches),
-            programs=sum(search.programs for search in self.searches),
+            nodes=sum(search.progress().nodes for search in (*self.searches, *self.given_up)),
+            programs=sum(search.programs for search in (*self.searches, *self.given_up)),
             seconds=time.monotonic() - self.started,
             cpu_seconds=used.cpu_seconds - self.cpu,
             peak_mib=used.peak_mib,

@@ -24,7 +24,7 @@ from optverify.search.branching import Branching, Hybrid, Nodes
 from optverify.search.leaf import program_bound
 from optverify.search.mixing import mixing_weights, weighted_bound
 from optverify.search.node import Node, boxes, divide, known_bounds
-from optverify.search.semidefinite import Lift, promising
+from optverify.search.semidefinite import promising
 from optverify.search.semidefinite import close as close_by_lifted
 from optverify.solvers.solution import Solver
 
@@ -58,10 +58,8 @@ class Method:
         For linear programs; None uses none.
     ascent : bool
         Improve the multipliers of nodes that stay open by a few steps of ascent.
-    lift : Lift
-        Where the lifted semidefinite relaxation is tried.
-    whole : float
-        About how many nodes the whole tree would have without that.
+    lift : bool
+        Try the lifted semidefinite relaxation at nodes where it is worth that.
     seed : int
         For random points.
     stop_at : float
@@ -71,8 +69,7 @@ class Method:
     strategy: Branching = field(default_factory=Hybrid)
     solver: str | Solver | None = "highs"
     ascent: bool = True
-    lift: Lift = Lift.NEVER
-    whole: float = 0.0
+    lift: bool = False
     seed: int = 0
     stop_at: float = 0.0
 
@@ -291,14 +288,12 @@ class _Expansion:
 
     def _lifted(self, b: int, node: Node) -> Node:
         """Close groups of a node by the lifted relaxation where that is worth a try; return it with what is left."""
-        values = {g: float(self.value[b, g]) for g in node.groups}
-        bounds, threshold = self.bounds.take(b), self.batch.threshold
-        tried = promising(self.method.lift, self.method.whole, self.active.network, node, bounds, values, threshold)
-        if not tried or time.monotonic() > self.deadline or self._found():
+        if not self.method.lift or time.monotonic() > self.deadline or self._found():
             return node
+        values, threshold = {g: float(self.value[b, g]) for g in node.groups}, self.batch.threshold
+        tried = promising(self.active.network, node, self.bounds.take(b), values, threshold)
         region, layers = Interval(node.lower, node.upper), Bounds(node.layers)
-        order = {g: values[g] for g in tried}
-        found = close_by_lifted(self.goal, region, layers, order, threshold, self.deadline, self._offer)
+        found = close_by_lifted(self.goal, region, layers, tried, threshold, self.deadline, self._offer)
         self.programs += found.programs
         for group, (lower, close) in found.groups.items():
             self.value[b, group] = lower

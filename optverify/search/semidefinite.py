@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
@@ -30,27 +29,14 @@ FEW_INPUTS = 12
 MOST_CONDITIONS = 4000
 """Beyond this a single step of the solver takes seconds."""
 
-NODE_WORK, WEIGHT_WORK = 2e6, 4.0
-"""What a node of the plain search costs, and how much more for each weight, where n conditions cost n^3."""
+LEAST_PRICE, NODE_WORK, WEIGHT_WORK = 50.0, 2e6, 4.0
+"""A relaxation of n conditions costs as much as LEAST_PRICE + n^3 / (NODE_WORK + WEIGHT_WORK * weights) nodes."""
 
-GROWTH = 4.0
-"""A search has so many times the nodes that its closed share promises: what is left is the harder part. After so many
-times the nodes it begins again, with the relaxation further down."""
+SOONEST = 100
+"""Nodes of a search before the relaxation is thought of: its linear algebra takes as long to import."""
 
-LEAST_CLOSED = 0.1
-"""A smaller share of the tree promises nothing."""
-
-FAILURES = 2.0
-"""In a tree whose leaves are all closed by the relaxation, every other node was tried in vain."""
-
-
-class Lift(Enum):
-    """Where the lifted relaxation is tried."""
-
-    NEVER = "nowhere"
-    WHERE_CHEAPER = "where it may close a node and splitting would cost more"
-    ALWAYS = "wherever it may close a node"
-
+SECOND = 20.0
+"""A tree with the relaxation in it, whose root it does not close, costs about as much as so many relaxations."""
 
 @dataclass(frozen=True, eq=False)
 class Closed:
@@ -73,21 +59,12 @@ class Closed:
 
 
 def promising(
-    lift: Lift,
-    whole: float,
-    network: Network,
-    node: Node,
-    bounds: Bounds,
-    values: Mapping[int, float],
-    threshold: float,
-) -> list[int]:
+    network: Network, node: Node, bounds: Bounds, values: Mapping[int, float], threshold: float
+) -> dict[int, float]:
     """Return the open groups of a node for which the relaxation is worth a try, the hardest first.
 
     Parameters
     ----------
-    lift : Lift
-    whole : float
-        About how many nodes the whole tree would have without the relaxation.
     network : Network
         What of it can be active in the node.
     node : Node
@@ -97,34 +74,36 @@ def promising(
         What is proved of each open group.
     threshold : float
 
+    Returns
+    -------
+    dict
+        These groups of `values`.
+
     Notes
     -----
     None if the relaxation would not close the hardest even if it gained as much as where it was tried last on the path.
-    A subtree is as large as its share of the whole; that of another group has as many fewer levels as less is missing.
+    A subtree has at most 2^(1 + unstable neurons) nodes, and of a group of which less is missing as many fewer levels;
+    where that is less than the relaxation costs, splitting is cheaper.
     """
-    if lift is Lift.NEVER:
-        return []
     hardest_first = sorted(values, key=lambda g: (values[g], g))
-    conditions = size(network, Interval(node.lower, node.upper), bounds)
     missing = threshold - values[hardest_first[0]]
+    unstable, conditions = size(network, Interval(node.lower, node.upper), bounds)
     if conditions > MOST_CONDITIONS or not node.lift > missing:
-        return []
-    if lift is Lift.ALWAYS:
-        return hardest_first
-    subtree, least = max(whole * node.share, 1.0), FAILURES * price(network, conditions)
-    return [g for g in hardest_first if subtree ** ((threshold - values[g]) / missing) > least]
+        return {}
+    levels, least = 1 + unstable, np.log2(price(network, conditions))
+    return {g: values[g] for g in hardest_first if levels * (threshold - values[g]) > least * missing}
 
 
-def size(network: Network, region: Interval, bounds: Bounds) -> int:
-    """Return about how many conditions the relaxation has."""
+def size(network: Network, region: Interval, bounds: Bounds) -> tuple[int, int]:
+    """Return the number of unstable neurons, and about how many conditions the relaxation has."""
     unstable = sum(int(u.sum()) for u in bounds.unstable(network))
-    return int((region.lower < region.upper).sum()) + 4 * unstable
+    return unstable, int((region.lower < region.upper).sum()) + 4 * unstable
 
 
 def price(network: Network, conditions: int) -> float:
     """Return about how many nodes of the plain search cost as much as one relaxation."""
     weights = sum(layer.weight.size for layer in network.layers if isinstance(layer, Affine))
-    return float(conditions) ** 3 / (NODE_WORK + WEIGHT_WORK * weights)
+    return LEAST_PRICE + float(conditions) ** 3 / (NODE_WORK + WEIGHT_WORK * weights)
 
 
 def nodes_before(goal: Goal) -> float:
@@ -136,7 +115,7 @@ def nodes_before(goal: Goal) -> float:
         return np.inf
     region = goal.region.outward
     bounds, _ = crown(goal.network, region.take(None))
-    conditions = size(goal.network, region, bounds.take(0))
+    _, conditions = size(goal.network, region, bounds.take(0))
     return price(goal.network, conditions) if conditions <= MOST_CONDITIONS else np.inf
 
 
