@@ -4,8 +4,8 @@
 
 IMAGES.npz is as for ``benchmarks.semidefinite``, which measures the bounds at the root alone. Each of the first images
 that the network classifies correctly is verified, against the runner-up or against all other classes at once, by
-each relaxation that ``verify`` knows; a line for each, then totals. Seconds are CPU time of one core. Exit code 1 if two
-answers contradict each other.
+each relaxation that ``verify`` knows; a line for each, then totals. Seconds are CPU time of one core. Exit code 1 if
+two answers contradict each other.
 """
 
 from __future__ import annotations

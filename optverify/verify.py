@@ -244,8 +244,8 @@ class _Run:
     def _decide(self, place: int, deadline: float) -> Outcome:
         """Search one goal; where that turns out to be long, begin another search with the lifted relaxation.
 
-        The relaxation is tried at the root when the search has cost about as much as that. If it does not close the
-        root, the search goes on until it has cost about as much as a tree with the relaxation in it.
+        The relaxation is tried at the root when the search has cost about as much as that. If it closes nothing there,
+        the search goes on until it has cost about as much as a tree with the relaxation in it.
         """
         plain = self.searches[place]
         if not self.lift_later:
@@ -260,13 +260,13 @@ class _Run:
         other = Search(plain.goal, self.target, self.crew, method, best=plain.best, proof=proof)
         self.given_up.append(other)
         outcome = other.run(deadline - time.monotonic(), nodes=1)
-        if outcome.stop is Stop.NODES:
+        if outcome.stop not in (Stop.CLOSED, Stop.NODES):
+            return replace(outcome, progress=plain.progress())
+        if plain.groups <= other.groups:
             outcome = self._run(plain, deadline, np.inf if self.resumed else SECOND * worth)
             if outcome.stop is not Stop.NODES:
                 return outcome
-            other.report = self.progress
-        elif outcome.stop is not Stop.CLOSED:
-            return replace(outcome, progress=plain.progress())
+        other.report = self.progress
         self.searches[place], self.given_up[-1] = other, plain
         return self._run(other, deadline)
 

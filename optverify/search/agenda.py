@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -43,6 +44,9 @@ class Agenda:
 
     def __len__(self) -> int:
         return len(self._heap)
+
+    def __iter__(self) -> Iterator[Leaf]:
+        return (leaf for *_, leaf in self._heap)
 
     def push(self, leaf: Leaf) -> None:
         """Add a leaf."""

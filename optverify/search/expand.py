@@ -24,8 +24,7 @@ from optverify.search.branching import Branching, Hybrid, Nodes
 from optverify.search.leaf import program_bound
 from optverify.search.mixing import mixing_weights, weighted_bound
 from optverify.search.node import Node, boxes, divide, known_bounds
-from optverify.search.semidefinite import promising
-from optverify.search.semidefinite import close as close_by_lifted
+from optverify.search.semidefinite import close_groups, promising
 from optverify.solvers.solution import Solver
 
 DESCENTS = 8
@@ -292,8 +291,10 @@ class _Expansion:
             return node
         values, threshold = {g: float(self.value[b, g]) for g in node.groups}, self.batch.threshold
         tried = promising(self.active.network, node, self.bounds.take(b), values, threshold)
+        if not tried:
+            return node
         region, layers = Interval(node.lower, node.upper), Bounds(node.layers)
-        found = close_by_lifted(self.goal, region, layers, tried, threshold, self.deadline, self._offer)
+        found = close_groups(self.goal, region, layers, tried, threshold, self.deadline, self._offer)
         self.programs += found.programs
         for group, (lower, close) in found.groups.items():
             self.value[b, group] = lower

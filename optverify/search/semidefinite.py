@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 
-from optverify.bounds.crown import crown
+from optverify.bounds.crown import crown, output_bounds
 from optverify.errors import InputError
 from optverify.interval import Array, Interval
 from optverify.network import Affine, Network
@@ -37,6 +38,7 @@ SOONEST = 100
 
 SECOND = 20.0
 """A tree with the relaxation in it, whose root it does not close, costs about as much as so many relaxations."""
+
 
 @dataclass(frozen=True, eq=False)
 class Closed:
@@ -90,19 +92,19 @@ def promising(
     unstable, conditions = size(network, Interval(node.lower, node.upper), bounds)
     if conditions > MOST_CONDITIONS or not node.lift > missing:
         return {}
-    levels, least = 1 + unstable, np.log2(price(network, conditions))
+    levels, least = 1 + unstable, log2(price(network, conditions))
     return {g: values[g] for g in hardest_first if levels * (threshold - values[g]) > least * missing}
 
 
 def size(network: Network, region: Interval, bounds: Bounds) -> tuple[int, int]:
-    """Return the number of unstable neurons, and about how many conditions the relaxation has."""
+    """Count the unstable neurons, and about how many conditions the relaxation has."""
     unstable = sum(int(u.sum()) for u in bounds.unstable(network))
     return unstable, int((region.lower < region.upper).sum()) + 4 * unstable
 
 
 def price(network: Network, conditions: int) -> float:
     """Return about how many nodes of the plain search cost as much as one relaxation."""
-    weights = sum(layer.weight.size for layer in network.layers if isinstance(layer, Affine))
+    weights = sum(int(layer.weight.size) for layer in network.layers if isinstance(layer, Affine))
     return LEAST_PRICE + float(conditions) ** 3 / (NODE_WORK + WEIGHT_WORK * weights)
 
 
@@ -114,12 +116,14 @@ def nodes_before(goal: Goal) -> float:
     if goal.network.n_inputs <= FEW_INPUTS or not goal.network.relus:
         return np.inf
     region = goal.region.outward
-    bounds, _ = crown(goal.network, region.take(None))
+    bounds, frame = crown(goal.network, region.take(None))
     _, conditions = size(goal.network, region, bounds.take(0))
-    return price(goal.network, conditions) if conditions <= MOST_CONDITIONS else np.inf
+    value = output_bounds(frame).value[0]
+    left = sum(not value[list(rows)].max() > 0 for rows in goal.groups)
+    return max(left, 1) * price(goal.network, conditions) if conditions <= MOST_CONDITIONS else np.inf
 
 
-def close(
+def close_groups(
     goal: Goal,
     region: Interval,
     bounds: Bounds,

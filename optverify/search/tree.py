@@ -209,6 +209,11 @@ class Search:
         """Programs solved, linear and semidefinite."""
         return self._programs
 
+    @property
+    def groups(self) -> frozenset[int]:
+        """Groups of rows that are open somewhere."""
+        return frozenset(g for leaf in self._open for g in leaf.node.groups)
+
     def progress(self) -> Progress:
         """Return the state of the search."""
         away = [leaf.node for leaves, _ in self._away for leaf in leaves]
