@@ -17,8 +17,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from optverify.bounds.lifted import lifted_bound, lifted_close
 from optverify.checker import Nodes, check, check_file, check_tree, gather, resumed
-from optverify.errors import RejectedCertificate
+from optverify.errors import InputError, RejectedCertificate
+from optverify.formulations.encoder import objective_of
 from optverify.interval import Array
 from optverify.network import Network
 from optverify.proof import Close, InputSplit, Proof, walk
@@ -130,6 +132,16 @@ def _find(proof: Proof, group: int, last: bool) -> Close | None:
         proof = proof.children[-1 if last else 0]
 
 
+def _solved_anew(goal: Goal, nodes: Nodes, b: int, group: int) -> Close | None:
+    """Look for a lifted close with the bounds of a node: those of the search were others."""
+    region, bounds = nodes.box.take(b), nodes.bounds.take(b)
+    try:
+        found = lifted_bound(goal.network, region, bounds, objective_of(goal, group), stop_above=0.0)
+    except InputError:
+        return None
+    return lifted_close(goal, group, region, bounds, found)
+
+
 class _Settling:
     """One walk over a tree: down from inner nodes that are refreshed to the next such nodes, many of them at once.
 
@@ -175,7 +187,7 @@ class _Settling:
             if proof.children
             for group in np.flatnonzero(nodes.open[b]).tolist()
             for close in dict.fromkeys(_find(proof, group, last) for last in (False, True))
-            if close is not None
+            if close is not None and close.lifted is None
         ]
         if not places:
             return
@@ -215,7 +227,7 @@ class _Settling:
         """Store the closes of some nodes as compactly as they prove enough; tell for which nodes that did.
 
         Where bounds are not fresh only the compact format is tried: a refresh is the next remedy. A close that proves
-        nothing on a fresh node is handed down to the children.
+        nothing on a fresh node is handed down to the children; if it is a lifted one, it is solved for anew before.
         """
         part, keen = nodes.take(here), fresh[here]
         empty = np.broadcast_to(part.bounds.empty, len(part))
@@ -234,6 +246,8 @@ class _Settling:
                     proved[b] = False
                 elif finer:
                     again.append((b, i))
+                elif close.lifted is not None and (anew := _solved_anew(self.goal, part, b, close.group)) is not None:
+                    part.proofs[b].closes[i] = anew
                 else:
                     down.append((b, i, effect[n]))
             places = again

@@ -420,5 +420,6 @@ def _read_lifted(records: _Records, goal: Goal, count: int) -> LiftedAdvice:
         raise MalformedCertificate(f"a lifted close has more than {MAX_LIFTED} neurons")
     shifted, shifts = records.listed(count, lambda: fixed(signed=True))
     inputs, boxes = records.listed(goal.network.n_inputs, fixed)
-    four = np.array(products, np.float64).reshape(-1, 4).T
-    return LiftedAdvice(neurons, *four, shifted, np.array(shifts, np.float64), inputs, np.array(boxes, np.float64))
+    above, relu, chord, box = np.array(products, np.float64).reshape(-1, 4).T
+    alone = np.array(shifts, np.float64), inputs, np.array(boxes, np.float64)
+    return LiftedAdvice(neurons, above, relu, chord, box, shifted, *alone)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from optverify.checker import Advised, Nodes, objectives, portions
+from optverify.checker import Advised, Nodes, lifted_value, objectives, portions
 from optverify.interval import Array, Interval
 from optverify.network import Network, Relu
 from optverify.proof import Advice, Close
@@ -65,12 +65,18 @@ def store(
     (c,) float64
         Rigorous lower bounds on mu . rows, as the checker finds them.
     (c, 1 + n_inputs) float64
-        The magnitude of all terms at the inputs, and how much those of each input vary.
+        The magnitude of all terms at the inputs, and how much those of each input vary; of a lifted close only how
+        wide each input is.
     """
     found, values = list(closes), np.empty(len(closes))
     effects = np.empty((len(closes), 1 + goal.network.n_inputs))
-    for here in portions([(close.g is None, close.advice is None) for close in closes]):
+    for here in portions([(close.g is None, close.advice is None, close.lifted is None) for close in closes]):
         some = [closes[i] for i in here.tolist()]
+        if some[0].lifted is not None:  # stored already
+            values[here] = [lifted_value(goal, nodes, b, close) for b, close in zip(at[here], some, strict=True)]
+            box = nodes.box.take(at[here])
+            effects[here] = np.column_stack([np.zeros(here.size), box.upper - box.lower])
+            continue
         frame = nodes.frame(goal.network, at[here])
         if some[0].g is None and some[0].advice is not None:  # read from a file: stored already
             bound = frame.lower(objectives(goal, some), Advised.of(goal.network, some))

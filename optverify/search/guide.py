@@ -11,9 +11,9 @@ import numpy as np
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.relaxed import frame_of, relaxed
 from optverify.errors import UnsupportedProgram
+from optverify.formulations.encoder import objective_of
 from optverify.interval import Array
 from optverify.query import Goal
-from optverify.search.leaf import objective_of
 from optverify.solvers.solution import Solver, Status
 
 MAX_UNSTABLE = 60
