@@ -16,12 +16,12 @@ import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.errors import InputError
+from optverify.formulations.encoder import objective_of
 from optverify.interval import Array, Interval
 from optverify.network import Affine, Network
 from optverify.preactivation import Bounds
 from optverify.proof import Close
 from optverify.query import Goal
-from optverify.search.leaf import objective_of
 from optverify.search.node import Node
 
 FEW_INPUTS = 12
