@@ -23,7 +23,7 @@ from optverify.search.branching import Branching, Hybrid
 from optverify.search.expand import Method
 from optverify.search.guide import AFTER as GUIDE_AFTER
 from optverify.search.guide import guide, guide_seconds
-from optverify.search.semidefinite import SECOND, SOONEST, nodes_before
+from optverify.search.semidefinite import FEW_INPUTS, SECOND, SOONEST, nodes_before
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.solvers import name_of
@@ -248,7 +248,7 @@ class _Run:
         the search goes on until it has cost about as much as a tree with the relaxation in it.
         """
         plain = self.searches[place]
-        if not self.lift_later:
+        if not self.lift_later or plain.goal.network.n_inputs <= FEW_INPUTS:
             return self._run(plain, deadline)
         outcome = self._run(plain, deadline, SOONEST)
         worth = nodes_before(plain.goal) if outcome.stop is Stop.NODES else np.inf

@@ -111,10 +111,8 @@ def price(network: Network, conditions: int) -> float:
 def nodes_before(goal: Goal) -> float:
     """Return after how many nodes of a plain search the relaxation is worth a try at the root: as many as it costs.
 
-    Infinitely many where it will not pay: networks with few inputs, relaxations that are too large.
+    Infinitely many where it is too large.
     """
-    if goal.network.n_inputs <= FEW_INPUTS or not goal.network.relus:
-        return np.inf
     region = goal.region.outward
     bounds, frame = crown(goal.network, region.take(None))
     _, conditions = size(goal.network, region, bounds.take(0))
