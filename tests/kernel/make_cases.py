@@ -152,7 +152,7 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
             REFRESH + split_input(1, Fraction(-1, 2), close(0, [1, 0]), close(0, [1, 0])),
         ),
         "lifted": (SAME, FAR, LIFTED),
-        # With x <= 0 known of the first neuron, and not of the box, -1/4 of it is taken from the rule's g = 0.
+        # The box is not cut, so x <= 0, or x >= 0, is used by what is added to the first neuron's g.
         "lifted-split": (
             SAME,
             FAR,
@@ -160,7 +160,7 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
                 0,
                 0,
                 lifted(0, [1], 10, PRODUCTS[1:], [(0, 256)], [(0, 878)]),
-                REFRESH + lifted(0, [1], 10, PRODUCTS, [], [(0, 878)]),
+                REFRESH + lifted(0, [1], 10, [(1, (0, 0, 512, 0))], [(0, -512)]),
             ),
         ),
         "lifted-alone": (SAME, NEVER, split_input(0, 0, REFRESH + lifted(0, [1], 0, []), REFRESH + close(0, [1]))),
