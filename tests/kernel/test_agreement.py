@@ -113,7 +113,7 @@ def mutants(rng: random.Random, certificate: bytes, count: int) -> list[bytes]:
     for _ in range(count if records else 0):
         spoilt = bytearray(records)
         i = rng.randrange(len(spoilt))
-        spoilt[i : i + rng.randrange(2)] = bytes(rng.choices([*range(8), 64, 127, 128, 255], k=rng.randrange(3)))
+        spoilt[i : i + rng.randrange(2)] = bytes(rng.choices([*range(9), 64, 127, 128, 255], k=rng.randrange(3)))
         found.append(certificate[:start] + zlib.compress(bytes(spoilt)))
     return found
 

@@ -142,7 +142,7 @@ def test_every_byte_of_the_records(folder: Path) -> None:
     text = json.dumps(false, separators=(",", ":")).encode()
     assert not is_true(network, text)
     for i in range(len(records) + 1):
-        for new in [*range(8), 64, 127, 128, 255]:
+        for new in [*range(9), 64, 127, 128, 255]:
             for kept in (records[i:], records[i + 1 :]):
                 spoilt = build.verified(network, text, records[:i] + bytes([new]) + kept)
                 assert verdict(network, text, spoilt) in ("Rejected", "Malformed")
