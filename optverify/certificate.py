@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from time import process_time
 from typing import BinaryIO
@@ -18,7 +18,8 @@ from typing import BinaryIO
 import numpy as np
 
 from optverify.checker import Fault, Nodes, check, check_file, lower, replay, resumed
-from optverify.errors import RejectedCertificate
+from optverify.errors import InputError, RejectedCertificate
+from optverify.formulations.encoder import objective_of
 from optverify.network import Network
 from optverify.proof import Close, InputSplit, Proof, walk
 from optverify.query import Goal, Query
@@ -159,7 +160,7 @@ def _merged(goal: Goal, nodes: Nodes) -> dict[Proof, list[Close]]:
         if proof.children and proof.refresh
         for group in np.flatnonzero(nodes.open[b]).tolist()
         for close in dict.fromkeys(_find(proof, group, last) for last in (False, True))
-        if close is not None
+        if close is not None and close.lifted is None
     ]
     at = np.array([b for b, _ in places], np.intp)
     value = lower(goal, nodes, at, [close for _, close in places], sure=True)
@@ -200,13 +201,13 @@ def _mend(goal: Goal, root: Proof, found: _Found) -> set[Proof]:
     left = {root, *parent}
     different = {above for node in found.merged if node in left for above in _up(node, parent)}
     faults = [fault for fault in found.faults if fault.proof in left]
-    halved: dict[Proof, int] = {}
+    tried = _Tried()
     while faults:
         part: set[Proof] = set()
         for fault in faults:
             if fault.proof in part:  # something above it has changed: that may be enough
                 continue
-            changed = _strengthen(fault, list(_up(fault.proof, parent)), halved)
+            changed = _strengthen(goal, fault, list(_up(fault.proof, parent)), tried)
             parent |= dict.fromkeys(fault.proof.children, fault.proof)
             part |= {*walk(changed), *_up(changed, parent)}
         different |= part
@@ -222,11 +223,19 @@ def _up(node: Proof, parent: Mapping[Proof, Proof]) -> Iterator[Proof]:
         yield node
 
 
-def _strengthen(fault: Fault, path: Sequence[Proof], halved: dict[Proof, int]) -> Proof:
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Remedies used up: how often the boxes above a leaf were halved, and where lifted closes were solved for anew."""
+
+    halved: dict[Proof, int] = field(default_factory=dict)
+    anew: set[Proof] = field(default_factory=set)
+
+
+def _strengthen(goal: Goal, fault: Fault, path: Sequence[Proof], tried: _Tried) -> Proof:
     """Try the next remedy; return the top of what is different now.
 
     Bounds are computed anew as near to the node as possible, and then at all nodes between: multipliers that were found
-    for the bounds of the search are not as good for others.
+    for the bounds of the search are not as good for others. A lifted close is solved for anew once.
     """
     node = fault.proof
     if not node.refresh:
@@ -240,9 +249,23 @@ def _strengthen(fault: Fault, path: Sequence[Proof], halved: dict[Proof, int]) -
         return stale[-1]
     if any(close.spare for close in node.closes):
         node.closes = [close.spare or close for close in node.closes]
+    elif node not in tried.anew and any(close.lifted for close in node.closes):
+        tried.anew.add(node)
+        node.closes = [_solved_anew(goal, fault, close) if close.lifted else close for close in node.closes]
     else:
-        _divide(fault, halved)
+        _divide(fault, tried.halved)
     return node
+
+
+def _solved_anew(goal: Goal, fault: Fault, close: Close) -> Close:
+    """Look for a lifted close with the bounds that a node has in the certificate: those of the search were others."""
+    from optverify.bounds.lifted import lifted_bound, lifted_close  # scipy: only where such a close is
+
+    try:
+        found = lifted_bound(goal.network, fault.box, fault.bounds, objective_of(goal, close.group), stop_above=0.0)
+    except InputError:  # numbers overflow
+        return close
+    return lifted_close(goal, close.group, fault.box, fault.bounds, found) or close
 
 
 def _divide(fault: Fault, halved: dict[Proof, int]) -> None:

@@ -218,13 +218,25 @@ def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close
         Rigorous.
     """
     value = np.empty(len(closes))
-    for here in portions([close.advice is None for close in closes]):
+    for here in portions([2 if close.lifted is not None else close.advice is None for close in closes]):
         some = [closes[i] for i in here.tolist()]
+        if some[0].lifted is not None:
+            value[here] = [_lifted(goal, nodes, b, close) for b, close in zip(at[here], some, strict=True)]
+            continue
         choose: Multipliers = Slopes() if some[0].advice is None else Advised.of(goal.network, some)
         frame = nodes.frame(goal.network, at[here])
         found = frame.lower(objectives(goal, some), choose)
         value[here] = surely(found, frame.region) if sure else found.value[:, 0]
     return value
+
+
+def _lifted(goal: Goal, nodes: Nodes, b: int, close: Close) -> float:
+    """Bound mu . rows by a lifted close on one node; rigorous."""
+    from optverify.safe.lifted_advice import advised_bound  # scipy: only where there is such a close
+
+    assert close.lifted is not None
+    weights = objectives(goal, [close])[0, 0]
+    return advised_bound(goal.network, nodes.box.take(b), nodes.bounds.take(b), weights, close.lifted)
 
 
 def surely(found: LinearBounds, region: Interval) -> Array:
@@ -251,11 +263,14 @@ class Fault:
     ----------
     proof : Proof
     box : Interval, ends of shape (n_inputs,)
+    bounds : Bounds, ends of shape (n_k,)
+        Known where the node was checked.
     reason : str
     """
 
     proof: Proof
     box: Interval
+    bounds: Bounds
     reason: str
 
 
@@ -348,7 +363,7 @@ def _faults(goal: Goal, nodes: Nodes) -> list[Fault]:
         elif proof.split is None and not proof.open and nodes.open[b].any():
             wrong[b] = f"group {int(nodes.open[b].argmax())} is left open"
     return [
-        Fault(nodes.proofs[b], nodes.box.take(b), f"node at depth {nodes.depth[b]}: {why}")
+        Fault(nodes.proofs[b], nodes.box.take(b), nodes.bounds.take(b), f"node at depth {nodes.depth[b]}: {why}")
         for b, why in sorted(wrong.items())
     ]
 

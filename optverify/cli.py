@@ -83,6 +83,13 @@ def _build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="decide whether a property holds")
     verify.add_argument("network", metavar="NET", help=".onnx or .nnet file")
     verify.add_argument("property", metavar="PROP", help=".vnnlib file (asserts the unsafe set)")
+    verify.add_argument(
+        "--relaxation",
+        default="auto",
+        choices=["auto", "triangle", "lifted"],
+        help="whether nodes are given to the semidefinite relaxation: never, wherever it may close them, or (default) "
+        "where it promises to be cheaper than splitting",
+    )
     verify.add_argument("--certificate", metavar="FILE", help="write a proof (or counterexample) and check it")
     verify.add_argument("--save", metavar="FILE", help="write the tree of a search that ends without a verdict")
     verify.add_argument("--resume", metavar="FILE", help="go on with such a tree (may be the same file as --save)")
@@ -194,6 +201,7 @@ def _verify(options: argparse.Namespace) -> int:
             query,
             time_limit=options.time_limit,
             solver=options.solver,
+            relaxation=options.relaxation,
             progress=report,
             seed=options.seed,
             workers=_workers(options.workers),

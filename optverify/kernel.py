@@ -12,12 +12,9 @@ take any mu >= 0 and any numbers g, and walk backwards from the atoms of a case 
     inputs     (v + w) . x >= sum_i min((v + w)_i lo_i, (v + w)_i hi_i)
 
 then mu . atoms >= D, the sum of all constants, at every point of the node; so if D > 0, no point of the node has all
-atoms <= 0. Proof: each line holds coordinate by coordinate; v relu(z) - g z is linear on both sides of 0, so its
-minimum is at l, at u or, if l < 0 < u, at 0. Where a Relu passes a coordinate through, g = v and h = 0. Where a row's
-coefficients are known only within a relative slack s, v_i (W a + b)_i is off by at most |v_i| s (|W| m + |b|)_i,
-m >= |a|. It does not matter where mu and g come from. With v = +e_j and -e_j, D bounds z_j: this gives the intervals.
-
-Numbers are integers "over" a power of two or another denominator: no float, no tolerance, nothing is skipped.
+atoms <= 0. With v = +e_j and -e_j, D bounds z_j: this gives the intervals. A close may have several coefficients on a
+value, lane r of which is multiplied by some phi_r in [0, 1], and D is then the least value of a quadratic. Section 8 of
+the formats has the proofs. Numbers are integers "over" a power of two or another denominator: no float, no tolerance.
 """
 
 from __future__ import annotations
@@ -26,37 +23,31 @@ import hashlib
 import json
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import gcd, lcm
-from operator import add, le, mul, sub
+from operator import add, gt, le, mul, sub
 from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"optverify certificate 1\n"
 MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 20_000, 1 << 26
-MAX_BYTES, MAX_EXPONENT, MAX_WAITING, MAX_BOUNDS = 1_429, 5_000, 10_000, 1_000
-CHUNK, MAX_EXPANSION, FREE_EXPANSION, LANES, MAX_SHOWN = 1 << 16, 250, 1 << 20, 256, 2_000
-SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY = 1, 2, 3, 4, 5, 6
+MAX_BYTES, MAX_EXPONENT, MAX_WAITING, MAX_REFRESHES, MAX_LIFTED = 143, 5_000, 10_000, 1_000, 1_000
+CHUNK, MAX_EXPANSION, FREE_EXPANSION, LANES, MAX_SHOWN = 1 << 10, 250, 1 << 20, 256, 2_000
+SPLIT_INPUT, SPLIT_NEURON, REFRESH, CLOSE, EMPTY, CLOSE_LIFTED = 1, 2, 3, 5, 6, 8
 
-# Shapes of the JSON texts: [a, b] is a list of any length whose entries fit a or b, a tuple a list of that length,
-# a set an integer that is in it.
-RATIONAL = (int, int)
+# Shapes of JSON: [a, b] is a list of any length of what fits a or b, (a, b) one of this length, {0, 1} one of these.
 AFFINE = {"affine": (int, int), "shift": int, "rows": [[int]], "bias": [int], "slack_shift": int, "slack": [int]}
 NETWORK = {"format": "optverify network 1", "inputs": int, "layers": [AFFINE, {"relu": [{0, 1}]}]}
-ATOM = {"terms": [("X", int, int, int), ("Y", int, int, int)], "constant": RATIONAL, "strict": {0, 1}}
-CASE = {"lower": [RATIONAL], "upper": [RATIONAL], "unsafe": [ATOM]}
+ATOM = {"terms": [("X", int, int, int), ("Y", int, int, int)], "constant": (int, int), "strict": {0, 1}}
+CASE = {"lower": [(int, int)], "upper": [(int, int)], "unsafe": [ATOM]}
 PROPERTY = {"format": "optverify property 1", "inputs": int, "outputs": int, "cases": [CASE]}
 VERIFIED = {"kind": "verified", "network": str, "property": str, "semantics": "real", "grid": int}
-FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": "real", "case": int, "x": [RATIONAL]}
+FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": "real", "case": int, "x": [(int, int)]}
 
 Ends = tuple[list[int], list[int], int]  # lower and upper ends of intervals over a common positive denominator
-Slice = tuple[list[int], list[int]]  # the same of one Relu's input, over 2^grid
 Neuron = tuple[int, int]  # a Relu and a coordinate that it rectifies
-Columns = list[list[int]]  # coefficients of several objectives at once: for each coordinate, one of each objective
-# How to choose g: slopes in 255ths for unstable neurons, and numbers (m, e), g = m 2^e.
-Advice = tuple[dict[Neuron, int], dict[Neuron, tuple[int, int]]]
-RULE: Advice = ({}, {})
+Columns = list[list[int]]  # coefficients of several objectives or lanes at once: for each coordinate, one of each
 
 
 class Rejected(Exception):
@@ -67,40 +58,52 @@ class Malformed(Exception):
     """Not in the format."""
 
 
+class Advice(NamedTuple):
+    """How to choose multipliers where not by the rule; but for slopes, they are over 2^scale, and times `factor`."""
+
+    slopes: dict[Neuron, int]  # of unstable neurons, in 255ths
+    given: dict[Neuron, int]  # g in lane 0
+    relative: bool  # whether that is added to the rule's g
+    scale: int
+    factor: int
+    lifted: dict[Neuron, tuple[int, ...]]  # above, relu, chord, box of the neurons that have a lane
+    inputs: dict[int, int]  # box
+
+
+RULE = Advice({}, {}, False, 0, 1, {}, {})
+
+
 class Affine(NamedTuple):
     """a -> W a + b. A row is (columns, weights, bias, slack), the slack over 2^slack_shift, the rest over 2^shift."""
 
     inputs: int
     shift: int
     slack_shift: int
-    has_slack: bool
     rows: list[tuple[list[int], list[int], int, int]]
     largest: int  # of 1 and all absolute values of weights and biases
 
-    def reach(self, entering: Ends) -> list[int]:
-        """Return |W| m + |b| over den 2^shift, m >= |a| for all lo <= a <= hi."""
+    def off(self, entering: Ends) -> list[int]:
+        """Bound what slack may do to each row, s (|W| m + |b|) with m >= |a|, over den 2^(shift + slack_shift)."""
         lo, hi, den = entering
-        m = [max(abs(a), abs(b)) for a, b in zip(lo, hi, strict=True)]
-        return [sum(map(mul, map(abs, ws), [m[j] for j in js])) + abs(b) * den for js, ws, b, _ in self.rows]
+        m = list(map(max, map(abs, lo), map(abs, hi)))
+        return [s and s * (sum(map(mul, map(abs, w), [m[j] for j in js])) + abs(b) * den) for js, w, b, s in self.rows]
 
     def ends(self, entering: Ends) -> Ends:
         """Interval arithmetic: enclose W a + b for all lo <= a <= hi, exactly, whatever the slack allows."""
         lo, hi, den = entering
         twice, width, lower, upper = list(map(add, lo, hi)), list(map(sub, hi, lo)), [], []
-        reaches = self.reach(entering) if self.has_slack else [0] * len(self.rows)
-        for (js, ws, b, s), r in zip(self.rows, reaches, strict=True):
+        for (js, ws, b, _), off in zip(self.rows, self.off(entering), strict=True):
             centre = sum(map(mul, ws, [twice[j] for j in js])) + 2 * b * den  # over 2 den 2^shift
             radius = sum(map(mul, map(abs, ws), [width[j] for j in js]))
-            lower.append((centre - radius << self.slack_shift) - 2 * s * r)
-            upper.append((centre + radius << self.slack_shift) + 2 * s * r)
+            lower.append((centre - radius << self.slack_shift) - 2 * off)
+            upper.append((centre + radius << self.slack_shift) + 2 * off)
         return lower, upper, 2 * den << self.shift + self.slack_shift
 
     def step(self, v: Columns, skip: set[int]) -> tuple[Columns, list[int]]:
         """Walk backwards: return W'v and v . b, over 2^(p + shift) for v over 2^p; columns in `skip` are left 0.
 
-        The coefficients of all objectives on one coordinate become one integer with a lane for each, the sum of
-        c_r 2^(bits r). Lanes are so wide that no sum below leaves [-half, half), half = 2^(bits - 1): plus half
-        they are digits, which do not borrow from each other.
+        The coefficients on one coordinate become one integer with a lane for each, sum_r c_r 2^(bits r). Lanes are so
+        wide that no sum leaves [-half, half), half = 2^(bits - 1): plus half they are digits, which borrow nothing.
         """
         count, width = len(v[0]), (len(v) * self.largest * max(max(map(abs, c)) for c in v)).bit_length() // 8 + 2
         half = 1 << 8 * width - 1
@@ -114,11 +117,9 @@ class Affine(NamedTuple):
                 for j, w in zip(js, ws, strict=True):
                     if j not in skip:
                         sums[j] += w * lanes
-        out = []
-        for lanes in sums:
-            digits = (lanes + halves).to_bytes(width * count, "little")
-            out.append([int.from_bytes(digits[i : i + width], "little") - half for i in range(0, len(digits), width)])
-        return out[:-1], out[-1]
+        packed, places = [(s + halves).to_bytes(width * count, "little") for s in sums], range(0, width * count, width)
+        *out, gain = ([int.from_bytes(d[i : i + width], "little") - half for i in places] for d in packed)
+        return out, gain
 
 
 class Network(NamedTuple):
@@ -129,6 +130,11 @@ class Network(NamedTuple):
     layers: list[Affine | int]
     masks: list[list[int]]
 
+    def relu(self, k: int, entering: Ends) -> Ends:
+        """Enclose what leaves Relu k."""
+        lo, hi = ([max(a, 0) if on else a for a, on in zip(z, self.masks[k], strict=True)] for z in entering[:2])
+        return lo, hi, entering[2]
+
 
 class Case(NamedTuple):
     """A box in lowest terms, the atoms that must not all hold on it, and the denominator of all their numbers."""
@@ -138,10 +144,10 @@ class Case(NamedTuple):
     scale: int
 
 
-def need(condition: bool, message: str) -> None:
-    """Refuse what is not in the format."""
+def need(condition: bool, message: str, otherwise: type[Exception] = Malformed) -> None:
+    """Refuse what is not in the format, or what does not prove enough."""
     if not condition:
-        raise Malformed(message)
+        raise otherwise(message)
 
 
 def fits(value: Any, shape: Any) -> bool:
@@ -183,19 +189,17 @@ def common(values: list[Any], what: str) -> tuple[list[int], int]:
 def read_network(text: bytes) -> Network:
     """Parse the canonical network."""
     value = read_json(text, "network", NETWORK)
-    inputs = size = value["inputs"]
-    layers: list[Affine | int] = []
-    masks: list[list[int]] = []
-    need(inputs > 0 and bool(value["layers"]), "network: no inputs or no layers")
+    size, net = value["inputs"], Network(value["inputs"], 0, [], [])
+    need(size > 0 and bool(value["layers"]), "network: no inputs or no layers")
     for position, item in enumerate(value["layers"]):
         if "relu" in item:
             need(len(item["relu"]) == size, f"layer {position}: the mask does not have length {size}")
-            layers.append(len(masks))
-            masks.append(item["relu"])
+            net.layers.append(len(net.masks))
+            net.masks.append(item["relu"])
         else:
-            layers.append(read_affine(item, size, f"layer {position}"))
+            net.layers.append(read_affine(item, size, f"layer {position}"))
             size = len(item["rows"])
-    return Network(inputs, size, layers, masks)
+    return net._replace(outputs=size)
 
 
 def read_affine(item: Any, size: int, what: str) -> Affine:
@@ -209,7 +213,7 @@ def read_affine(item: Any, size: int, what: str) -> Affine:
         need(all(a < b for a, b in pairwise([-1, *row[::2], n])), f"{what}: columns must increase and be less than {n}")
     full = [(row[::2], row[1::2], b, s) for row, b, s in zip(rows, bias, slack, strict=True)]
     largest = max(abs(w) for _, ws, b, _ in full for w in (1, *ws, b))
-    return Affine(n, item["shift"], item["slack_shift"], any(slack), full, largest)
+    return Affine(n, item["shift"], item["slack_shift"], full, largest)
 
 
 def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]]]:
@@ -229,18 +233,12 @@ def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]
             terms = atom["terms"]
             need(all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms), f"{what}: no such variable, or a 0")
             need(all(a[:2] < b[:2] for a, b in pairwise(terms)), f"{what}: variables must be in order, X before Y")
-        pairs = [pair for a in unsafe for pair in (*(term[2:] for term in a["terms"]), a["constant"])]
-        numbers, scale = common(pairs, what)
+        numbers, scale = common([p for a in unsafe for p in (*(t[2:] for t in a["terms"]), a["constant"])], what)
         n = iter(numbers)
         atoms = [([(kind, i, next(n)) for kind, i, *_ in a["terms"]], next(n), a["strict"]) for a in unsafe]
         cases.append(Case((lo, hi, d // shared), atoms, scale))
         goals.setdefault((*lo, *hi, d // shared), []).append(c)
     return cases, list(goals.values())
-
-
-def outward(ends: Ends, grid: int) -> Slice:
-    """Round lower ends down and upper ends up to multiples of 2^-grid."""
-    return [(a << grid) // ends[2] for a in ends[0]], [-((-b << grid) // ends[2]) for b in ends[1]]
 
 
 def h(v: int, g: int, lo: int, hi: int) -> int:
@@ -260,184 +258,196 @@ def rule(v: int, p: int, lo: int, hi: int, slope: int, grid: int) -> int:
     return (v * slope << grid) // (255 << p) if v >= 0 else (v * hi << grid) // (hi - lo << p)
 
 
+def quadratic(M: list[list[int]], rows: list[list[int]]) -> int:
+    """Bound 2 w'M w + sum over rows (b_0, ..., b_h, d) of 2 (b . w) t + d t^2 from below, w_0 = 1, the rest in [0, 1].
+
+    Where d > 0, 2 (b . w) t + d t^2 >= -(b . w)^2 / d, which goes into S, each entry too large by less than 1; else
+    b_r w_r t >= min(b_r, 0). Then the last row of S is that of the next t, until w_0 is left. The diagonal of S never
+    grows, and as long as it is not negative, nothing else grows much.
+    """
+    S, lost = [[M[r][s] + M[s][r] for s in range(r + 1)] for r in range(len(M))], 0  # half of a symmetric matrix
+    for *b, d in reversed(S[1:] + rows):
+        if d > 0:
+            for r, c in enumerate(b):
+                if c:
+                    S[r][:] = [n - c * e // d for n, e in zip(S[r], b, strict=False)]
+        lost += len(b) ** 2 if d else 2 * sum(max(0, -c) for c in b)
+        need(not d or min(d, *(row[-1] for row in S[: len(b)])) >= 0, "not convex, or not positive", Rejected)
+    return S[0][0] - lost
+
+
 @dataclass
 class Node:
-    """The points of `box` whose input to Relu k lies in ``z[k]``, for all k."""
+    """The points of `box` whose input to Relu k lies in ``z[k]``, over 2^grid: at first, by interval arithmetic."""
 
     net: Network
     grid: int
     box: Ends
-    z: list[Slice]
     open: frozenset[int]  # the groups not yet proved unreachable here
+    z: tuple[Ends, ...] = ()
     empty: bool = False  # some interval was found empty: the node holds no point
 
-    @staticmethod
-    def root(net: Network, grid: int, box: Ends, groups: int) -> Node:
-        """Return the first node of a goal, with intervals by interval arithmetic."""
-        node = Node(net, grid, box, [], frozenset(range(groups)))
-        for k in range(len(net.masks)):
-            node.z.append(outward(node.entering(net.layers.index(k)), grid))
-        return node
+    def __post_init__(self) -> None:
+        for k in range(len(self.z), len(self.net.masks)):
+            self.z += (self.outward(self.entering(self.net.layers.index(k))),)
 
-    def child(self) -> Node:
-        """Return the same node, one level below; the two share no list that is ever changed."""
-        return replace(self, z=[(list(lo), list(hi)) for lo, hi in self.z])
+    def meet(self, k: int, lo: list[int], hi: list[int]) -> None:
+        """Intersect the intervals of Relu k with others."""
+        lo, hi = list(map(max, self.z[k][0], lo)), list(map(min, self.z[k][1], hi))
+        self.z = (*self.z[:k], (lo, hi, 1 << self.grid), *self.z[k + 1 :])
+        self.empty = self.empty or any(map(gt, lo, hi))
 
-    def cut(self, k: int, j: int, side: int, end: int) -> None:
-        """Intersect the interval of one coordinate with z_j >= end (side 0) or z_j <= end (side 1)."""
-        ends = self.z[k]
-        ends[side][j] = (min if side else max)(ends[side][j], end)
-        self.empty = self.empty or ends[0][j] > ends[1][j]
+    def outward(self, ends: Ends) -> Ends:
+        """Round lower ends down and upper ends up to the grid."""
+        lo, hi, den = ends
+        return [(a << self.grid) // den for a in lo], [-((-b << self.grid) // den) for b in hi], 1 << self.grid
 
     def entering(self, position: int) -> Ends:
         """Enclose what enters a layer: the box or what leaves the last Relu, then interval arithmetic."""
-        layers, masks, ends = self.net.layers, self.net.masks, self.box
-        for layer in layers[max((i for i in range(position) if isinstance(layers[i], int)), default=0) : position]:
-            if isinstance(layer, Affine):
-                lo, hi = outward(layer.ends(ends), self.grid)
-            else:
-                lo, hi = (
-                    [max(a, 0) if on else a for a, on in zip(z, masks[layer], strict=True)] for z in self.z[layer]
-                )
-            ends = lo, hi, 1 << self.grid
+        net, ends = self.net, self.box
+        first = max((i for i in range(position) if isinstance(net.layers[i], int)), default=0)
+        for layer in net.layers[first:position]:
+            ends = self.outward(layer.ends(ends)) if isinstance(layer, Affine) else net.relu(layer, self.z[layer])
         return ends
 
-    def relu_step(self, k: int, v: Columns, p: int, advice: Advice) -> tuple[Columns, int, list[int], int]:
-        """Walk through Relu k: v . relu(z) >= g . z + total. Return g, its scale, the totals and their scale."""
-        mask, (slopes, given) = self.net.masks[k], advice
-        s = max(self.grid, 0 if all(mask) else p, *(-e for at, (_, e) in given.items() if at[0] == k))  # g is over 2^s
+    def relu_step(self, k: int, v: Columns, p: int, advice: Advice, T: int, M: Columns) -> tuple[Columns, int]:
+        """Walk through Relu k: v . relu(z) >= g . z + what is added to M. Return g and its scale; see `walk`."""
+        mask, q, f = self.net.masks[k], advice.scale, advice.factor
+        s, out = max(self.grid, q, 0 if all(mask) else p), []  # g is over 2^s
         c = max(p, s)
-        out, totals = [], [0] * len(v[0])
-        for j, (column, on, lo, hi) in enumerate(zip(v, mask, *self.z[k], strict=True)):
-            if not on:
-                out.append([x << s - p for x in column])  # g = v, h = 0
-                continue
-            if (k, j) in given:
-                mantissa, exponent = given[k, j]
-                g = [mantissa << s + exponent] * len(column)
+        up = T - c - self.grid
+        for j, (col, on, lo, hi) in enumerate(zip(v, mask, *self.z[k][:2], strict=True)):
+            slope = advice.slopes.get((k, j), 255 if hi > -lo else 0)
+            if (k, j) in advice.lifted:
+                lane, lo, hi = 1 + list(advice.lifted).index((k, j)), min(lo, 0), max(hi, 0)
+                above, relu, chord, box = (n * f << c - q for n in advice.lifted[k, j])
+                M[lane] = [m + (x * hi << up + c - p) for m, x in zip(M[lane], col, strict=True)]
+                M[0][0] += chord * lo << up
+                M[0][lane] += chord * (hi - lo) - above * hi - (box << self.grid) << up
+                M[lane][lane] += (box << self.grid) - relu * hi << up
+                g = [0] * len(col)
+                g[0], g[lane] = above - chord >> c - s, relu >> c - s
+            elif not on:
+                g = [x << s - p for x in col]  # h = 0
             else:
-                slope = slopes.get((k, j), 255 if hi > -lo else 0)
-                g = [rule(x, p, lo, hi, slope, self.grid) << s - self.grid if x else 0 for x in column]
+                g = [rule(x, p, lo, hi, slope, self.grid) << s - self.grid if x else 0 for x in col]
+                if (k, j) in advice.given:
+                    g[0] = (advice.given[k, j] * f << s - q) + advice.relative * g[0]
+                if any(col) or any(g):
+                    M[0] = [m + (h(x << c - p, y << c - s, lo, hi) << up) for m, x, y in zip(M[0], col, g, strict=True)]
             out.append(g)
-            if any(column) or any(g):
-                totals = [t + h(x << c - p, y << c - s, lo, hi) for t, x, y in zip(totals, column, g, strict=True)]
-        return out, s, totals, c + self.grid
+        return out, s
 
-    def bounds(self, top: int, v: Columns, w: Columns, total: list[int], advice: Advice) -> tuple[list[int], int]:
-        """Return D of each objective over a common denominator: D <= v . a + w . x + total, a leaves `top` layers."""
-        p, terms = 0, [(total, 0)]  # v is over 2^p, a term (numbers, t) over 2^t
+    def walk(self, top: int, v: Columns, advice: Advice) -> tuple[Columns, int, Columns, int]:
+        """Walk from v . a, a leaving `top` layers: v . a >= v' . x + phi'M phi. Return v', p, M and T."""
+        shifts = sum(layer.shift + layer.slack_shift for layer in self.net.layers if isinstance(layer, Affine))
+        T = 2 * self.grid + advice.scale + shifts  # M is over 2^T, and nothing below is over more
+        p, M = 0, [[0] * len(v[0]) for _ in range(1 + len(advice.lifted))]  # v is over 2^p
         for position in range(top - 1, -1, -1):
             layer = self.net.layers[position]
-            if isinstance(layer, Affine):
-                if layer.has_slack:
-                    entering = self.entering(position)
-                    reaches = [-((-r << self.grid) // (entering[2] << layer.shift)) for r in layer.reach(entering)]
-                    costs = [row[3] * r for row, r in zip(layer.rows, reaches, strict=True)]
-                    loss = [-sum(map(mul, map(abs, one), costs)) for one in zip(*v, strict=True)]
-                    terms.append((loss, p + layer.slack_shift + self.grid))
-                below, skip = self.net.layers[max(0, position - 1)], set()
-                if isinstance(below, int):  # where z <= 0, the rule's g is 0 whatever v is
-                    at = enumerate(zip(self.net.masks[below], *self.z[below], strict=True))
-                    skip = {j for j, (on, a, b) in at if on and a < 0 and b <= 0 and (below, j) not in advice[1]}
-                v, gain = layer.step(v, skip)
-                p += layer.shift
-                terms.append((gain, p))
-            else:
-                v, p, gain, q = self.relu_step(layer, v, p, advice)
-                terms.append((gain, q))
-        lo, hi, den = self.box
-        terms = [([n * den for n in numbers], t) for numbers, t in terms]
-        for column, more, a, b in zip(v, w, lo, hi, strict=True):
-            ends = [x + (y << p) for x, y in zip(column, more, strict=True)]  # coefficients over 2^p
-            terms.append(([x * (a if x > 0 else b) for x in ends], p))
-        scale = max(t for _, t in terms)
-        return [sum(ns) for ns in zip(*([n << scale - t for n in ns] for ns, t in terms), strict=True)], den << scale
+            if isinstance(layer, int):
+                v, p = self.relu_step(layer, v, p, advice, T, M)
+                continue
+            entering = self.entering(position)
+            den = entering[2] << layer.shift + layer.slack_shift
+            off = [-((-n << T - p) // den) for n in layer.off(entering)]
+            loss = [sum(map(mul, map(abs, lane), off)) for lane in zip(*v, strict=True)]
+            k = self.net.layers[max(0, position - 1)]
+            known = zip(self.net.masks[k], *self.z[k][:2], strict=True) if isinstance(k, int) else ()
+            skip = {j for j, (on, a, b) in enumerate(known) if on and a < 0 and b <= 0}  # there v does not matter
+            v, gain = layer.step(v, skip)
+            p += layer.shift
+            M[0] = [m + (n << T - p) - lost for m, n, lost in zip(M[0], gain, loss, strict=True)]
+        return v, p, M, T
 
-    def least(self, k: int, signs: list[tuple[int, int]], advice: Advice = RULE) -> list[int]:
+    def least(self, k: int, signs: list[tuple[int, int]]) -> list[int]:
         """Return lower bounds over 2^grid on sign * z_j, for pairs of j and sign, z the input of Relu k."""
-        found: list[int] = []
-        for start in range(0, len(signs), LANES):
-            part = signs[start : start + LANES]
-            v = [[sign * (i == j) for j, sign in part] for i in range(len(self.net.masks[k]))]
-            zero = [0] * len(part)
-            numbers, den = self.bounds(self.net.layers.index(k), v, [zero] * self.net.inputs, zero, advice)
-            found += [(n << self.grid) // den for n in numbers]
-        return found
+        if not 0 < len(signs) <= LANES:
+            return self.least(k, signs[:LANES]) + self.least(k, signs[LANES:]) if signs else []
+        (lo, hi, den), n = self.box, len(self.net.masks[k])
+        v = [[sign * (i == j) for j, sign in signs] for i in range(n)]
+        v, p, M, T = self.walk(self.net.layers.index(k), v, RULE)
+        ends = zip(*([x * (a if x > 0 else b) for x in col] for col, a, b in zip(v, lo, hi, strict=True)), strict=True)
+        return [((sum(es) << T - p) + m * den << self.grid) // (den << T) for es, m in zip(ends, M[0], strict=True)]
 
     def close(self, case: Case, mu: list[int], advice: Advice = RULE) -> tuple[int, int]:
-        """Return D(mu, g), at most mu . atoms on the node: if it is positive, no point of the node is in the case."""
-        y, x, total = [0] * self.net.outputs, [0] * self.net.inputs, 0
+        """Return D, at most mu . atoms on the node: if it is positive, no point of the node is in the case."""
+        y, x, total, (lo, hi, den) = [0] * self.net.outputs, [0] * self.net.inputs, 0, self.box
         for factor, (terms, constant, _) in zip(mu, case.unsafe, strict=True):
             total += factor * constant
             for kind, i, n in terms:
                 (x if kind == "X" else y)[i] += factor * n
-        scaled = advice[0], {neuron: (n * case.scale, e) for neuron, (n, e) in advice[1].items()}  # as all numbers are
-        (number,), den = self.bounds(len(self.net.layers), [[n] for n in y], [[n] for n in x], [total], scaled)
-        return number, den
+        advice = advice._replace(factor=case.scale)  # as all numbers of the case are
+        v, p, M, T = self.walk(len(self.net.layers), [[n, *[0] * len(advice.lifted)] for n in y], advice)
+        M, rows = [[m * den for m in row] for row in M], []
+        M[0][0] += total * den << T
+        for i, (column, n, a, b) in enumerate(zip(v, x, lo, hi, strict=True)):
+            column[0] += n << p
+            M[0] = [m + (c * a << T - p) for m, c in zip(M[0], column, strict=True)]
+            box = advice.inputs.get(i, 0) * case.scale * den << T - advice.scale
+            first, *others = (c * (b - a) << T - p for c in column)
+            rows.append([first - box, *others, 2 * box])
+        return quadratic(M, rows), 2 * den << T
 
     def refresh(self) -> None:
         """Bound the inputs of all Relus anew: by interval arithmetic, then open neurons by the formula and the rule."""
         for k, mask in enumerate(self.net.masks):
             position = self.net.layers.index(k)
-            for side, ends in enumerate(outward(self.entering(position), self.grid)):
-                for j, end in enumerate(ends):
-                    self.cut(k, j, side, end)
-            if position > 1 and not self.empty:  # with one layer below, interval arithmetic leaves nothing to gain
-                unstable = [
-                    j for j, (on, lo, hi) in enumerate(zip(mask, *self.z[k], strict=True)) if on and lo < 0 < hi
-                ]
-                for side, sign in enumerate((1, -1)):
-                    for j, end in zip(unstable, self.least(k, [(j, sign) for j in unstable]), strict=True):
-                        self.cut(k, j, side, sign * end)
+            self.meet(k, *self.outward(self.entering(position))[:2])
+            if position > 1 and isinstance(self.net.layers[position - 1], Affine) and not self.empty:  # else no gain
+                lo, hi = map(list, self.z[k][:2])
+                unstable = [j for j, (on, a, b) in enumerate(zip(mask, lo, hi, strict=True)) if on and a < 0 < b]
+                ends = self.least(k, [(j, 1) for j in unstable] + [(j, -1) for j in unstable])
+                for i, j in enumerate(unstable):
+                    lo[j], hi[j] = ends[i], -ends[len(unstable) + i]
+                self.meet(k, lo, hi)
             if self.empty:
                 return
 
-    def split_input(self, i: int, mantissa: int, exponent: int) -> list[Node]:
+    def split_input(self, i: int, mantissa: int, exponent: int) -> tuple[Node, Node]:
         """Return the parts x_i <= m and x_i >= m, for m = mantissa 2^exponent strictly inside."""
         den = lcm(self.box[2], 1 << max(0, -exponent))
         lo, hi = ([a * (den // self.box[2]) for a in ends] for ends in self.box[:2])
         m = mantissa * (den << exponent if exponent >= 0 else den >> -exponent)
-        if not lo[i] < m < hi[i]:
-            raise Rejected(f"the split of input {i} is not inside its interval")
-        parts = [self.child(), self.child()]
-        parts[0].box, parts[1].box = (lo, [*hi[:i], m, *hi[i + 1 :]], den), ([*lo[:i], m, *lo[i + 1 :]], hi, den)
-        return parts
+        need(lo[i] < m < hi[i], f"the split of input {i} is not inside its interval", Rejected)
+        below, above = (lo, [*hi[:i], m, *hi[i + 1 :]], den), ([*lo[:i], m, *lo[i + 1 :]], hi, den)
+        return replace(self, box=below), replace(self, box=above)
 
-    def split_neuron(self, k: int, j: int) -> list[Node]:
+    def split_neuron(self, k: int, j: int) -> tuple[Node, Node]:
         """Return the parts z_j <= 0 and z_j >= 0."""
-        parts = [self.child(), self.child()]
-        for side, part in zip((1, 0), parts, strict=True):
-            part.cut(k, j, side, 0)
-        return parts
+        (lo, hi, _), below, above = self.z[k], replace(self), replace(self)
+        below.meet(k, lo, [*hi[:j], 0, *hi[j + 1 :]])
+        above.meet(k, [*lo[:j], 0, *lo[j + 1 :]], hi)
+        return below, above
 
 
 class Records:
-    """The compressed part of a certificate, read in small pieces."""
+    """The compressed part of a certificate."""
 
     def __init__(self, stream: BinaryIO, net: Network) -> None:
-        self.stream, self.inflate, self.net = stream, zlib.decompressobj(), net
-        self.buffer, self.at, self.taken, self.made = b"", 0, 0, 0
+        self.net, self.bytes = net, self.expand(stream)
         self.neurons = [(k, j) for k, mask in enumerate(net.masks) for j, on in enumerate(mask) if on]
 
-    def fill(self) -> bool:
-        """Make sure that there is a next byte, unless the stream is at its end."""
-        while self.at == len(self.buffer) and not self.inflate.eof:
-            data = self.inflate.unconsumed_tail or self.stream.read(CHUNK)
-            self.taken += 0 if self.inflate.unconsumed_tail else len(data)
+    def expand(self, stream: BinaryIO) -> Iterator[int]:
+        """Yield the bytes of a zlib stream, which ends where the file does and does not expand too far."""
+        inflate, free = zlib.decompressobj(), FREE_EXPANSION
+        while not inflate.eof:
+            data = stream.read(CHUNK)
+            need(bool(data), "the certificate is truncated")
             try:
-                self.buffer, self.at = self.inflate.decompress(data, CHUNK), 0
+                found = inflate.decompress(data)
             except zlib.error:
                 raise Malformed("the compressed data are damaged") from None
-            need(bool(data or self.buffer), "the certificate is truncated")
-            self.made += len(self.buffer)
-            need(self.made <= MAX_EXPANSION * self.taken + FREE_EXPANSION, "the compressed data expand too far")
-        return self.at < len(self.buffer)
+            free += MAX_EXPANSION * len(data) - len(found)
+            need(free >= 0, "the compressed data expand too far")
+            yield from found
+        need(not inflate.unused_data and not stream.read(1), "data follow the certificate")
 
     def byte(self) -> int:
         """Read one byte."""
-        need(self.fill(), "the records end before the tree does")
-        self.at += 1
-        return self.buffer[self.at - 1]
+        for byte in self.bytes:
+            return byte
+        raise Malformed("the records end before the tree does")
 
     def u(self, count: int | None = None) -> int:
         """Read an unsigned LEB128 integer, less than `count`."""
@@ -450,66 +460,66 @@ class Records:
                 return value
         raise Malformed("an integer is too long")
 
+    def s(self) -> int:
+        """Read a signed integer: 0, -1, 1, -2, 2, ... are written 0, 1, 2, 3, 4, ..."""
+        n = self.u()
+        return -(n + 1 >> 1) if n & 1 else n >> 1
+
     def d(self) -> tuple[int, int]:
-        """Read a dyadic number, mantissa and exponent: signed integers, written 0, -1, 1, -2, 2, ..."""
-        mantissa, exponent = (-(n + 1 >> 1) if n & 1 else n >> 1 for n in (self.u(), self.u()))
+        """Read a dyadic number, mantissa and exponent."""
+        mantissa, exponent = self.s(), self.s()
         need(abs(exponent) <= MAX_EXPONENT, "an exponent is out of range")
         return mantissa, exponent
 
-    def neuron(self) -> Neuron:
-        """Read the number of a Relu and a coordinate that it rectifies."""
-        k = self.u(len(self.net.masks))
-        j = self.u(len(self.net.masks[k]))
-        need(bool(self.net.masks[k][j]), f"Relu {k} does not rectify coordinate {j}")
-        return k, j
-
-    def listed(self, count: int, value: Callable[[], Any]) -> dict[Neuron, Any]:
-        """Read a list of values for some of the first `count` neurons; each says how many neurons it leaves out."""
-        found, at = {}, 0
-        for _ in range(self.u(count + 1)):
+    def listed(self, items: Sequence[Any], value: Callable[[], Any], most: int = sys.maxsize) -> dict[Any, Any]:
+        """Read a list of values for some of the items, at most so many; each says how many items it leaves out."""
+        found, at, count = {}, 0, len(items)
+        for _ in range(self.u(1 + min(count, most))):
             at += self.u(count - at)
-            found[self.neurons[at]] = value()
+            found[items[at]] = value()
             at += 1
         return found
 
-    def advice(self, below: int) -> Advice:
-        """Read the advice for an objective above the first `below` Relus."""
-        count = sum(map(sum, self.net.masks[:below]))
-        return self.listed(count, self.byte), self.listed(count, self.d)
+    def advice(self, *, lifted: bool) -> Advice:
+        """Read how a close chooses multipliers."""
+        if lifted:
+            scale, u, s = self.u(MAX_SHIFT), self.u, self.s
+            products = self.listed(self.neurons, lambda: (u(), s(), u(), u()), MAX_LIFTED)
+            given, inputs = self.listed(self.neurons, s), self.listed(range(self.net.inputs), u)
+            return RULE._replace(given=given, relative=True, scale=scale, lifted=products, inputs=inputs)
+        slopes, given = self.listed(self.neurons, self.byte), self.listed(self.neurons, self.d)
+        scale = max([0, *(-e for _, e in given.values())])
+        return RULE._replace(slopes=slopes, given={at: m << scale + e for at, (m, e) in given.items()}, scale=scale)
 
 
-def visit(node: Node, cases: list[Case], records: Records) -> list[Node]:
+def visit(node: Node, cases: list[Case], records: Records) -> tuple[Node, ...]:
     """Follow the records of one node up to its end; return the parts that are left to prove."""
-    bounded = 0
+    refreshes, masks = 0, node.net.masks
     while node.open:
         kind = records.byte()
-        if kind == EMPTY:
-            if not node.empty:
-                raise Rejected("the node is not known to be empty")
-            break
         if kind == SPLIT_INPUT:
             return node.split_input(records.u(node.net.inputs), *records.d())
         if kind == SPLIT_NEURON:
-            return node.split_neuron(*records.neuron())
-        if kind == CLOSE:
+            k = records.u(len(masks))
+            j = records.u(len(masks[k]))
+            need(bool(masks[k][j]), f"Relu {k} does not rectify coordinate {j}")
+            return node.split_neuron(k, j)
+        if kind in (CLOSE, CLOSE_LIFTED):
             group = records.u(len(cases))
             need(group in node.open, f"group {group} is closed already")
             mu = [records.u() for _ in cases[group].unsafe]
-            bound, _ = node.close(cases[group], mu, records.advice(len(node.net.masks)))
-            if bound <= 0 and not node.empty:
-                raise Rejected(f"the bound for group {group} is not positive")
+            advice = records.advice(lifted=kind == CLOSE_LIFTED)
+            proved = node.empty or node.close(cases[group], mu, advice)[0] > 0
+            need(proved, f"the bound for group {group} is not positive", Rejected)
             node.open -= {group}
-            continue
-        need(kind in (REFRESH, LEMMA), f"unknown record {kind}")
-        bounded += 1
-        need(bounded <= MAX_BOUNDS, "too many refreshes and lemmas in one node")
-        if kind == REFRESH:
-            node.refresh()
+        elif kind == EMPTY:
+            need(node.empty, "the node is not known to be empty", Rejected)
+            node.open = frozenset()
         else:
-            (k, j), side = records.neuron(), records.u(2)
-            sign = -1 if side else 1
-            node.cut(k, j, side, sign * node.least(k, [(j, sign)], records.advice(k))[0])
-    return []
+            refreshes += 1
+            need(kind == REFRESH and refreshes <= MAX_REFRESHES, f"unknown record {kind}, or too many refreshes")
+            node.refresh()
+    return ()
 
 
 def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, stream: BinaryIO) -> int:
@@ -517,7 +527,7 @@ def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, st
     records, nodes = Records(stream, net), 0
     for members in goals:
         mine = [cases[c] for c in members]
-        stack = [Node.root(net, grid, mine[0].box, len(mine))]
+        stack = [Node(net, grid, mine[0].box, frozenset(range(len(mine))))]
         while stack:
             try:
                 stack += reversed(visit(stack.pop(), mine, records))
@@ -525,29 +535,22 @@ def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, st
             except (Rejected, Malformed) as error:
                 raise type(error)(f"node {nodes}: {error}") from None
             nodes += 1
-    need(not records.fill(), "records follow the last tree")
-    need(not records.inflate.unused_data and not stream.read(1), "data follow the certificate")
+    need(next(records.bytes, None) is None, "records follow the last tree")
     return nodes
 
 
 def refute(net: Network, case: Case, x: list[int], den: int) -> None:
     """Require that the point x / den violates the case for certain."""
     lo, hi, d = case.box
-    if not all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True)):
-        raise Rejected("the point is outside the box")
+    need(all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True)), "outside the box", Rejected)
     ends = x, x, den
     for layer in net.layers:
-        if isinstance(layer, Affine):
-            ends = layer.ends(ends)
-        else:
-            lo, hi = ([max(a, 0) if on else a for a, on in zip(e, net.masks[layer], strict=True)] for e in ends[:2])
-            ends = lo, hi, ends[2]
+        ends = layer.ends(ends) if isinstance(layer, Affine) else net.relu(layer, ends)
     for number, (terms, constant, strict) in enumerate(case.unsafe):
         worst = constant * den * ends[2]
         for kind, i, n in terms:
             worst += n * (x[i] * ends[2] if kind == "X" else (ends[1] if n > 0 else ends[0])[i] * den)
-        if worst > 0 or (strict and worst == 0):
-            raise Rejected(f"the point does not certainly satisfy condition {number} of the case")
+        need(worst < 0 or (worst == 0 and not strict), f"condition {number} does not certainly hold", Rejected)
 
 
 def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
@@ -559,26 +562,24 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
     need(line.endswith(b"\n"), "the header does not end")
     header = read_json(line[:-1], "header", VERIFIED, FALSIFIED)
     for name, text in (("network", network), ("property", property_)):
-        digest = hashlib.sha256(text).hexdigest()
-        if header[name] != digest:
-            raise Rejected(f"the certificate is for another {name}, not for the one with SHA-256 {digest}")
-    lines = [
-        f"certificate: {line[:MAX_SHOWN].decode().strip()}",
-        f"network: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y",
-        "semantics: exact real arithmetic, for all coefficients within the slack of their row",
-        f"property: {property_[:MAX_SHOWN].decode()}{' ... and so on' * (len(property_) > MAX_SHOWN)}",
-    ]
+        need(header[name] == hashlib.sha256(text).hexdigest(), f"the certificate is for another {name}", Rejected)
     if header["kind"] == "verified":
         need(0 <= header["grid"] <= MAX_GRID, "header: the grid is out of range")
         nodes = prove(net, cases, goals, header["grid"], certificate)
-        lines.append("statement: no real point, from lower to upper of a case, has all unsafe conditions of that case")
-        return "\n".join([*lines, f"proof: {len(goals)} boxes, {nodes} nodes", "PROVED"])
-    c = header["case"]
-    need(0 <= c < len(cases) and len(header["x"]) == net.inputs, "header: no such case, or a point of another size")
-    need(not certificate.read(1), "data follow the certificate")
-    refute(net, cases[c], *common(header["x"], "header"))
-    lines.append(f"statement: this point x, from lower to upper of case {c}, has all unsafe conditions of that case")
-    return "\n".join([*lines, "REFUTED"])
+        statement = "no real point, from lower to upper of a case, has all unsafe conditions of that case"
+        verdict = f"proof: {len(goals)} boxes, {nodes} nodes\nPROVED"
+    else:
+        c, verdict = header["case"], "REFUTED"
+        need(0 <= c < len(cases) and len(header["x"]) == net.inputs, "header: no such case, or a point of another size")
+        need(not certificate.read(1), "data follow the certificate")
+        refute(net, cases[c], *common(header["x"], "header"))
+        statement = f"this point x, from lower to upper of case {c}, has all unsafe conditions of that case"
+    return f"""certificate: {line[:MAX_SHOWN].decode().strip()}
+network: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y
+semantics: exact real arithmetic, for all coefficients within the slack of their row
+property: {property_[:MAX_SHOWN].decode()}{" ... and so on" * (len(property_) > MAX_SHOWN)}
+statement: {statement}
+{verdict}"""
 
 
 def main(arguments: list[str]) -> int:
@@ -588,12 +589,11 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         with open(arguments[0], "rb") as net, open(arguments[1], "rb") as prop, open(arguments[2], "rb") as certificate:
-            statement = check(net.read(), prop.read(), certificate)
+            print(check(net.read(), prop.read(), certificate))
+            return 0
     except (Rejected, Malformed, OSError, MemoryError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1 if isinstance(error, Rejected) else 3
-    print(statement)
-    return 0
 
 
 if __name__ == "__main__":

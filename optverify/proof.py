@@ -54,6 +54,47 @@ class Advice:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class LiftedAdvice:
+    """Multipliers of the products of conditions behind a lifted close, as certificates store them.
+
+    With phi = a / u in [0, 1] for what leaves a listed neuron, y what enters it, l <= y <= u (l <= 0 <= u), and
+    psi = (x - lo) / (hi - lo) for an input, the products are
+
+        above  u phi - y >= 0                   chord   y - l - (u - l) phi >= 0
+        relu   phi (u phi - y) = 0              box     phi (1 - phi) >= 0,   psi (1 - psi) >= 0
+
+    Neurons are numbered as in :class:`Advice`. Those listed are variables of the quadratic, whatever their intervals
+    are; for all others the rule of :class:`Advice` stands.
+
+    Parameters
+    ----------
+    neurons : (h,) int64
+        Increasing.
+    above, relu, chord, box : (h,) float64
+        Of these neurons; all but `relu` at least 0.
+    shifted : (f,) int64
+        Neurons, none of them listed above, whose multiplier g is not the rule's; increasing. These are neurons that
+        a split has fixed.
+    shifts : (f,) float64
+        What is added to the rule's g.
+    inputs : (n,) int64
+        Increasing.
+    input_box : (n,) float64
+        Of these inputs; at least 0. Others have 0.
+    """
+
+    neurons: NDArray[np.int64]
+    above: Array
+    relu: Array
+    chord: Array
+    box: Array
+    shifted: NDArray[np.int64]
+    shifts: Array
+    inputs: NDArray[np.int64]
+    input_box: Array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Close:
     """One group of rows is unreachable on a node: mu . rows > 0 there.
 
@@ -66,12 +107,15 @@ class Close:
         How a certificate says to choose multipliers; None stands for the CROWN rule everywhere.
     spare : Close, optional
         The same in more bits, should that not be enough for a checker.
+    lifted : LiftedAdvice, optional
+        The close is by the lifted relaxation; then there is neither `advice` nor `spare`.
     """
 
     group: int
     weights: tuple[int, ...]
     advice: Advice | None = None
     spare: Close | None = None
+    lifted: LiftedAdvice | None = None
 
 
 @dataclass(eq=False, slots=True)

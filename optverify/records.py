@@ -20,20 +20,21 @@ from numpy.typing import NDArray
 from optverify.canonical import network_digest, property_digest
 from optverify.errors import MalformedCertificate
 from optverify.network import Network
-from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof
+from optverify.proof import Advice, Close, InputSplit, LiftedAdvice, NeuronSplit, Proof
 from optverify.query import Goal, Query
 
 MAGIC = b"optverify certificate 1\n"
 GRID = 60
 """Intervals and multipliers of the exact checker are multiples of 2**-60: far finer than the margins here."""
 
-SPLIT_INPUT, SPLIT_NEURON, REFRESH, LEMMA, CLOSE, EMPTY, OPEN = range(1, 8)
+SPLIT_INPUT, SPLIT_NEURON, REFRESH, CLOSE, EMPTY, OPEN, CLOSE_LIFTED = 1, 2, 3, 5, 6, 7, 8
 MAX_WAITING = 10_000
 FREE_SPLITS, SPLITS_PER_BYTE = 50_000, 2
 """A tree takes some hundred times the memory of its compressed form, and may not take more."""
 
-MAX_BITS = 10_000
+MAX_BITS = 1_000
 MAX_EXPONENT = 5_000
+MAX_LIFTED, MAX_SHIFT = 1_000, 2_000
 MAX_HEADER = 1 << 26
 MAX_EXPANSION, FREE_EXPANSION = 250, 1 << 20
 
@@ -121,7 +122,9 @@ def _records(root: Proof, goal: Goal) -> Iterator[bytes]:
             # One weight for each atom as the case lists them; the first of those that share a row has all of it.
             listed = goal.listed[close.group]
             weights = [close.weights[at] * (listed.index(at) == i) for i, at in enumerate(listed)]
-            yield bytes([CLOSE]) + _unsigned(close.group) + b"".join(map(_unsigned, weights)) + _advice(close.advice)
+            kind = CLOSE if close.lifted is None else CLOSE_LIFTED
+            yield bytes([kind]) + _unsigned(close.group) + b"".join(map(_unsigned, weights))
+            yield _advice(close.advice) if close.lifted is None else _lifted(close.lifted)
         if node.open:
             yield bytes([OPEN])
             continue
@@ -137,6 +140,21 @@ def _advice(advice: Advice | None) -> bytes:
         return b"\0\0"
     slopes = [bytes([slope]) for slope in advice.slopes.tolist()]
     return _listed(advice.sloped, slopes) + _listed(advice.given, list(map(_dyadic, advice.multipliers.tolist())))
+
+
+def _lifted(lifted: LiftedAdvice) -> bytes:
+    parts = (lifted.above, lifted.relu, lifted.chord, lifted.box, lifted.shifts, lifted.input_box)
+    ratios = [[value.as_integer_ratio() for value in part.tolist()] for part in parts]
+    # All denominators are powers of two; the largest is common to all.
+    shift = max((d.bit_length() - 1 for part in ratios for _, d in part), default=0)
+    above, relu, chord, box, shifts, inputs = ([(n << shift) // d for n, d in part] for part in ratios)
+    four = zip(map(_unsigned, above), map(_signed, relu), map(_unsigned, chord), map(_unsigned, box), strict=True)
+    lists = (
+        (lifted.neurons, map(b"".join, four)),
+        (lifted.shifted, map(_signed, shifts)),
+        (lifted.inputs, map(_unsigned, inputs)),
+    )
+    return _unsigned(shift) + b"".join(_listed(at, list(values)) for at, values in lists)
 
 
 def _listed(at: NDArray[np.int64], values: list[bytes]) -> bytes:
@@ -303,6 +321,14 @@ class _Records:
             raise MalformedCertificate("a number is no float64; only the exact checker can read this certificate")
         return value
 
+    def fixed(self, shift: int, *, signed: bool) -> float:
+        """Return the next number over 2^shift; it must be a float64."""
+        number = self.signed() if signed else self.unsigned()
+        value = ldexp(number, -shift)
+        if Fraction(value) != Fraction(number, 1 << shift):
+            raise MalformedCertificate("a number is no float64; only the exact checker can read this certificate")
+        return value
+
     def listed(self, count: int, value: Callable[[], T]) -> tuple[NDArray[np.int64], list[T]]:
         """Return values for some of the first `count` neurons, and which these are."""
         at, found = -1, []
@@ -337,8 +363,8 @@ def _read_tree(records: _Records, goal: Goal, *, unfinished: bool) -> Proof:
             elif kind == EMPTY:
                 node.empty = True
                 break
-            elif kind == CLOSE:
-                close = _read_close(records, goal, len(rectified))
+            elif kind in (CLOSE, CLOSE_LIFTED):
+                close = _read_close(records, goal, len(rectified), lifted=kind == CLOSE_LIFTED)
                 if close.group not in open_groups:
                     raise MalformedCertificate(f"group {close.group} is not open here")
                 node.closes.append(close)
@@ -359,23 +385,39 @@ def _read_tree(records: _Records, goal: Goal, *, unfinished: bool) -> Proof:
             elif kind == OPEN and unfinished:
                 node.open = True
                 break
-            elif kind == LEMMA:
-                raise MalformedCertificate("lemmas are for the exact checker only")
             else:
                 raise MalformedCertificate(f"unknown record {kind}")
     return root
 
 
-def _read_close(records: _Records, goal: Goal, count: int) -> Close:
+def _read_close(records: _Records, goal: Goal, count: int, *, lifted: bool) -> Close:
     group = records.below(len(goal.groups), "group")
     shared = [0] * len(goal.groups[group])
     for at in goal.listed[group]:
         shared[at] += records.unsigned()
     if max(shared) > 2**53:
         raise MalformedCertificate("a weight above 2**53 is for the exact checker only")
+    if lifted:
+        return Close(group, tuple(shared), lifted=_read_lifted(records, goal, count))
     sloped, slopes = records.listed(count, records.byte)
     given, multipliers = records.listed(count, records.dyadic)
     if not slopes and not multipliers:
         return Close(group, tuple(shared))
     advice = Advice(sloped, np.array(slopes, np.uint8), given, np.array(multipliers, np.float64))
     return Close(group, tuple(shared), advice=advice)
+
+
+def _read_lifted(records: _Records, goal: Goal, count: int) -> LiftedAdvice:
+    shift = records.below(MAX_SHIFT, "shift")
+
+    def fixed(*, signed: bool = False) -> float:
+        return records.fixed(shift, signed=signed)
+
+    neurons, products = records.listed(count, lambda: [fixed(), fixed(signed=True), fixed(), fixed()])
+    if len(neurons) > MAX_LIFTED:
+        raise MalformedCertificate(f"a lifted close has more than {MAX_LIFTED} neurons")
+    shifted, shifts = records.listed(count, lambda: fixed(signed=True))
+    inputs, boxes = records.listed(goal.network.n_inputs, fixed)
+    above, relu, chord, box = np.array(products, np.float64).reshape(-1, 4).T
+    alone = np.array(shifts, np.float64), inputs, np.array(boxes, np.float64)
+    return LiftedAdvice(neurons, above, relu, chord, box, shifted, *alone)

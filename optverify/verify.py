@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
 
-from optverify.errors import CertificateError
+from optverify.errors import CertificateError, InputError
 from optverify.interval import Array
 from optverify.io.files import replacing
 from optverify.network import Network
@@ -24,6 +25,7 @@ from optverify.search.guide import AFTER as GUIDE_AFTER
 from optverify.search.guide import AGAIN as GUIDE_AGAIN
 from optverify.search.guide import SUBTREE_SECONDS, guide, guide_seconds, stubborn
 from optverify.search.node import Node
+from optverify.search.semidefinite import FEW_INPUTS, SECOND, SOONEST, nodes_before
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.solvers import name_of
@@ -38,6 +40,10 @@ MAX_LAST = 10
 
 WORTH_EXACT = 1e-6
 """Floating values up to this may be <= 0 in exact arithmetic: worth the exact check."""
+
+
+RELAXATIONS = ("auto", "triangle", "lifted")
+"""How nodes are bounded: by linear bounds and programs (``triangle``), by the lifted relaxation too (``lifted``)."""
 
 
 class _Counterexample:
@@ -83,6 +89,7 @@ def verify(
     time_limit: float | None = None,
     solver: str | Solver | None = "highs",
     strategy: Branching | None = None,
+    relaxation: str = "auto",
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -101,6 +108,10 @@ def verify(
     solver : str or Solver or None
         For the linear programs; None works without.
     strategy : Branching, optional
+    relaxation : "auto", "triangle" or "lifted"
+        Whether nodes that linear bounds leave open are given to the lifted semidefinite relaxation: never
+        (``triangle``), wherever it may close them (``lifted``), or where it promises to be cheaper than splitting,
+        once a search without it turns out to be long (``auto``). See ``docs/sdp.md``.
     progress : callable, optional
         Called with :class:`~optverify.search.tree.Progress` during the search.
     seed : int
@@ -129,6 +140,8 @@ def verify(
         The query is about another number of inputs or outputs.
     OutputError
         A file cannot be written; found out before the search.
+    InputError
+        The relaxation is unknown.
     InputError, CertificateError
         The saved tree cannot be read, is about something else or is not true.
 
@@ -140,6 +153,8 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
+    if relaxation not in RELAXATIONS:
+        raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     goals = query.goals(network)
     with (
         one_thread(),
@@ -148,8 +163,8 @@ def verify(
         Crew(goals, workers) as crew,
     ):
         keep = certificate is not None or save is not None or resume is not None
-        method = Method(strategy or Hybrid(), solver, proof=keep, seed=seed)
-        run = _Run(network, query, goals, method, crew, progress)
+        method = Method(strategy or Hybrid(), solver, proof=keep, lift=relaxation == "lifted", seed=seed)
+        run = _Run(network, query, goals, method, relaxation == "auto", crew, progress)
         run.start(resume)
         stop = run.search(np.inf if time_limit is None else time_limit)
         return run.answer(stop, proof_file, save_file)
@@ -164,15 +179,19 @@ class _Run:
         query: Query,
         goals: Sequence[Goal],
         method: Method,
+        lift_later: bool,
         crew: Crew,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.network, self.query, self.goals, self.method, self.crew = network, query, goals, method, crew
-        self.progress = progress
+        self.lift_later, self.progress = lift_later, progress
         self.started, self.cpu = time.monotonic(), cpu_seconds()
         self.target = _Counterexample(network, query)
         self.searches: list[Search] = []
-        self.proofs: list[Proof] = []
+        self.given_up: list[Search] = []
+        self.ask_at: dict[Goal, float] = {}
+        self.patience = 0.0
+        self.resumed = False
         self.outcomes: list[Outcome] = []
         self.claims: list[float] = []
 
@@ -181,6 +200,7 @@ class _Run:
         for goal in self.goals:
             proof = Proof(open=True) if self.method.proof else None
             self.searches.append(Search(goal, self.target, self.crew, self.method, report=self.progress, proof=proof))
+        self.resumed = resume is not None
         if resume is not None:
             from optverify.certificate import resumed
 
@@ -188,25 +208,23 @@ class _Run:
                 self.searches, resumed(resume, self.network, self.query, self.goals), strict=True
             ):
                 search.go_on_from(proof, unfinished)
-        self.proofs = [search.proof for search in self.searches if search.proof is not None]
+
+    @property
+    def proofs(self) -> list[Proof]:
+        """The trees, where they are written down."""
+        return [search.proof for search in self.searches if search.proof is not None]
 
     def search(self, time_limit: float) -> Stop:
         """Attack every goal, then search each; tell why the last one ended."""
         deadline = self.started + time_limit
         try:
             stop = self._attack(deadline)
-            patience = guide_seconds(deadline - time.monotonic())
-            for search in self.searches:
+            self.patience = guide_seconds(deadline - time.monotonic())
+            for place in range(len(self.searches)):
                 # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
                 if stop not in (Stop.CLOSED, Stop.STUCK):
                     break
-                node: Node | None = Node.root(search.goal)
-                limit = np.inf if self.method.solver is None else GUIDE_AFTER
-                while (outcome := search.run(deadline - time.monotonic(), limit)).stop is Stop.NODES:
-                    if node is not None:
-                        patience -= self._guide(search, node, patience)
-                    limit = GUIDE_AGAIN * limit if patience > 0 else np.inf
-                    node = stubborn(search.goal, search.open_nodes())
+                outcome = self._decide(place, deadline)
                 self.outcomes.append(outcome)
                 stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
             if stop is not Stop.CLOSED and self.target.witness is None:
@@ -226,20 +244,65 @@ class _Run:
                 return Stop.FOUND
         return Stop.CLOSED
 
-    def _guide(self, search: Search, node: Node, patience: float) -> float:
-        """Let a mixed-integer solver look at a part of a goal; return the seconds that it took."""
+    def _decide(self, place: int, deadline: float) -> Outcome:
+        """Search one goal; where that turns out to be long, begin another search with the lifted relaxation.
+
+        The relaxation is tried at the root when the search has cost about as much as that. If it closes nothing there,
+        the search goes on until it has cost about as much as a tree with the relaxation in it.
+        """
+        plain = self.searches[place]
+        if not self.lift_later or plain.goal.network.n_inputs <= FEW_INPUTS:
+            return self._run(plain, deadline)
+        outcome = self._run(plain, deadline, SOONEST)
+        worth = nodes_before(plain.goal) if outcome.stop is Stop.NODES else np.inf
+        if outcome.stop is Stop.NODES:
+            outcome = self._run(plain, deadline, worth)
+        if outcome.stop is not Stop.NODES:
+            return outcome
+        method, proof = replace(self.method, lift=True), Proof(open=True) if plain.proof is not None else None
+        other = Search(plain.goal, self.target, self.crew, method, best=plain.best, proof=proof)
+        self.given_up.append(other)
+        outcome = other.run(deadline - time.monotonic(), nodes=1)
+        if outcome.stop not in (Stop.CLOSED, Stop.NODES):
+            return replace(outcome, progress=plain.progress())
+        if plain.groups <= other.groups:
+            outcome = self._run(plain, deadline, np.inf if self.resumed else SECOND * worth)
+            if outcome.stop is not Stop.NODES:
+                return outcome
+        other.report = self.progress
+        self.searches[place], self.given_up[-1] = other, plain
+        return self._run(other, deadline)
+
+    def _run(self, search: Search, deadline: float, nodes: float = np.inf) -> Outcome:
+        """Run a search up to a number of nodes; ask the guide whenever the tree has become AGAIN times larger."""
+        while True:
+            ask = (
+                self.ask_at.get(search.goal, GUIDE_AFTER)
+                if self.method.solver is not None and self.patience > 0
+                else np.inf
+            )
+            outcome = search.run(deadline - time.monotonic(), min(nodes, ask))
+            if outcome.stop is not Stop.NODES or nodes <= ask:
+                return outcome
+            asked = stubborn(search.goal, search.open_nodes()) if search.goal in self.ask_at else Node.root(search.goal)
+            if asked is not None:
+                self._guide(search, asked)
+            self.ask_at[search.goal] = GUIDE_AGAIN * ask
+
+    def _guide(self, search: Search, node: Node) -> None:
+        """Let a mixed-integer solver look at a part of a goal."""
+        assert self.method.solver is not None
         began = time.monotonic()
 
         def offer(x: Array) -> bool:
             attack.from_point(search.goal, x, search.best)
             return search.best.point is not None and self.target.offer(search.best.value, search.best.point)
 
-        assert self.method.solver is not None
-        seconds = min(patience, SUBTREE_SECONDS) if node.depth else patience
+        seconds = min(self.patience, SUBTREE_SECONDS) if node.depth else self.patience
         claim = guide(search.goal, node, self.method.solver, began + seconds, offer)
         if not node.depth:
             self.claims.append(claim)
-        return time.monotonic() - began
+        self.patience -= time.monotonic() - began
 
     def answer(self, stop: Stop, proof_file: BinaryIO | None, save_file: BinaryIO | None) -> Verification:
         """Put the answer together; write the certificate, or what is proved so far."""
@@ -272,8 +335,8 @@ class _Run:
             certified=None if proof_file is None else certificate is not None,
             certificate=certificate,
             closed=1.0 if verdict is Verdict.VERIFIED else min(share, 1.0),
-            nodes=sum(search.progress().nodes for search in self.searches),
-            programs=sum(search.programs for search in self.searches),
+            nodes=sum(search.progress().nodes for search in (*self.searches, *self.given_up)),
+            programs=sum(search.programs for search in (*self.searches, *self.given_up)),
             seconds=time.monotonic() - self.started,
             cpu_seconds=used.cpu_seconds - self.cpu,
             peak_mib=used.peak_mib,

@@ -79,6 +79,13 @@ def test_verified_falsified_and_their_exit_codes(
             assert data["bound"] > 0
 
 
+@pytest.mark.parametrize("relaxation", ["auto", "triangle", "lifted"])
+def test_relaxations_have_names(tmp_path: Path, network: str, relaxation: str) -> None:
+    """Each gives the verdict."""
+    path = prop(tmp_path, BOX + "(assert (>= Y_0 2.001))")
+    assert main(["verify", network, path, "--relaxation", relaxation, "--quiet"]) == 0
+
+
 def test_unknown_exits_with_two(tmp_path: Path, network: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A property that holds with equality can be proved neither way."""
     path = prop(tmp_path, BOX + "(assert (< Y_0 0))")

@@ -35,6 +35,7 @@ from optverify.formulations.program import Block, Cone, Program
 from optverify.interval import INFLATE, TINY, Array, Interval, dot_error, times, up
 from optverify.network import Affine, Network, Relu, frozen
 from optverify.preactivation import Bounds, layer_inputs
+from optverify.query import Goal
 
 Index = NDArray[np.intp]
 
@@ -73,6 +74,14 @@ class Largest:
 
 
 Objective = Weighted | Largest
+
+
+def objective_of(goal: Goal, group: int) -> Objective:
+    """Return the objective whose minimum is positive if and only if the group cannot be reached."""
+    rows = goal.groups[group]
+    if len(rows) == 1:
+        return Weighted(np.eye(goal.network.n_outputs)[rows[0]])
+    return Largest(rows)
 
 
 @dataclass(frozen=True, eq=False)

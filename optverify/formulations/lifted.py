@@ -78,7 +78,7 @@ class Lifted:
     variables : mapping from name to Block
         ``tau``, ``a[k]``, ``x``: runs of variables.
     neurons : mapping from name to (p,) int
-        For ``a[k]`` and ``x``, which coordinates.
+        For ``a[k]`` and ``x``, and for the rows ``active[k]`` and ``inactive[k]``, which coordinates.
     forms : (1 + N, K) float64
         Columns are affine forms of w: pre-activations, divided by powers of two.
     left : (1 + H, m) csc_array
@@ -279,6 +279,7 @@ class _Builder:
         self.equality: list[NDArray[np.bool_]] = []
         self.error: list[Array] = []
         self.rows: dict[str, Block] = {}
+        self.fixed: dict[str, Index] = {}
         self.current = self._inputs(region, inputs)
 
     def build(self, ball: Ball | None) -> Lifted:
@@ -314,7 +315,8 @@ class _Builder:
             centre=self.centre[kept],
             radius=self.radius[kept],
             variables={name: Block(a, b) for name, a, b in zip(self.variables, ends[:-1], ends[1:], strict=True)},
-            neurons={name: run[used[1:][self.variables[name].indices]] for name, run in self.neurons.items()},
+            neurons={name: run[used[1:][self.variables[name].indices]] for name, run in self.neurons.items()}
+            | self.fixed,
             forms=forms[used],
             left=csc_array(left[used][: 1 + hidden]),
             right=csc_array(right[np.concatenate([used, np.ones(self.n_forms, bool)])]),
@@ -357,7 +359,7 @@ class _Builder:
         rows[neurons] = 0.0
         rows[neurons, 0] = rows[neurons, 1 + variable] = r
 
-        scale = _power_of_two(np.maximum(-lower, upper))
+        scale = power_of_two(np.maximum(-lower, upper))
         f, rho = self._form(_Forms(y.rows[neurons], y.error[neurons]), scale)
         one, zero, a = np.ones(neurons.size), np.zeros(neurons.size, np.intp), 1 + variable
         height = r / scale
@@ -375,8 +377,9 @@ class _Builder:
         for name, fixed, sign in (("active", z.lower == 0, 1.0), ("inactive", z.upper == 0, -1.0)):
             index = np.flatnonzero(mask & fixed & (z.lower < z.upper))
             if index.size:
+                self.fixed[f"{name}[{k}]"] = index
                 part = _Forms(y.rows[index], y.error[index])
-                f, rho = self._form(part, _power_of_two(z.magnitude()[index]))
+                f, rho = self._form(part, power_of_two(z.magnitude()[index]))
                 one, zero = np.ones(index.size), np.zeros(index.size, np.intp)
                 self._product(f"{name}[{k}]", ((zero, one),), ((f, sign * one),), rho)
         return _Forms(rows, error)
@@ -397,7 +400,7 @@ class _Builder:
         centre = 0.5 * low + 0.5 * high
         radius = up(np.maximum(up(centre - low), up(high - centre)))
         self.centre[0], self.radius[0] = centre, radius
-        scale = _power_of_two(np.full(group.size, max(abs(low), abs(high))))
+        scale = np.full(group.size, largest_scale(outputs))
         f, rho = self._form(_Forms(t.rows[group], t.error[group]), scale)
         one, zero = np.ones(group.size), np.zeros(group.size, np.intp)
         largest = ((zero, centre / scale), (zero + 1, radius / scale), (f, -one))
@@ -417,7 +420,7 @@ class _Builder:
         size = ball.radius**2 + 2 * (r**2).sum() + (np.abs(shift) @ np.abs(shift)) + 2 * np.abs(row).sum()
         # A few roundings in each term, as many additions as there are terms.
         error = np.array([(dot_error(shift.size + r.size + 8) * size + TINY * (shift.size + 8)) * INFLATE])
-        scale = _power_of_two(np.array([max(size, 1.0)]))
+        scale = power_of_two(np.array([max(size, 1.0)]))
         f, rho = self._form(_Forms(row, error), scale)
         one, zero = np.ones(1), np.zeros(1, np.intp)
         weights = tuple((np.array([i]), np.array([w])) for i, w in enumerate(r**2 / scale, start=1 + block.start))
@@ -494,6 +497,11 @@ def _single(objective: Objective, n_outputs: int) -> Objective:
     return Weighted(np.eye(n_outputs)[group[0]]) if group.size == 1 else objective
 
 
-def _power_of_two(size: Array) -> Array:
+def largest_scale(outputs: Interval) -> float:
+    """Return what the rows tau >= t_i are divided by, given the enclosures of the t_i."""
+    return float(power_of_two(np.maximum(np.abs(outputs.lower.max()), np.abs(outputs.upper.max()))))
+
+
+def power_of_two(size: Array) -> Array:
     """Return a power of two near each number, within the range where dividing by it is harmless."""
     return np.asarray(np.ldexp(1.0, np.clip(np.frexp(size)[1], -900, 900)))

@@ -104,6 +104,42 @@ def safe_bound(lifted: Lifted, products: Array | None, box: Array | None = None,
         return Proved(lower, y, delta, z)
 
 
+def convex_bound(lifted: Lifted, products: Array, box: Array) -> float:
+    """Return a proved lower bound on the objective by given multipliers, of which none is improved.
+
+    The quadratic is bounded at its least point without regard to the box, as the exact checker does, so that both come
+    to the same number but for rounding.
+
+    Parameters
+    ----------
+    lifted : Lifted
+    products : (m,) float64
+        y, likewise.
+    box : (N,) float64
+        delta, likewise.
+
+    Returns
+    -------
+    float
+        -inf where the quadratic is not proved convex.
+    """
+    y = _usable(products, lifted.n_products)
+    y, delta = np.where(lifted.equality, y, np.maximum(y, 0.0)), np.maximum(_usable(box, lifted.n_variables), 0.0)
+    with np.errstate(all="ignore"):
+        form = lagrangian(lifted, y)
+        H = form.H + np.diag(delta)
+        if not (np.isfinite(H).all() and np.isfinite(form.g).all() and np.isfinite(form.m + form.lost)):
+            return -inf
+        curved = H.any(axis=0)
+        part = H[np.ix_(curved, curved)]
+        if not proved_positive_definite(part):
+            return -inf
+        z = np.zeros(len(H))
+        z[curved] = np.linalg.solve(part, -0.5 * form.g[curved])
+        added = np.maximum(up(H.diagonal() - form.H.diagonal()), 0.0)
+        return tangent(form, H, added, z)
+
+
 def _usable(values: Array | None, size: int) -> Array:
     """Return a vector of the right size without NaN and infinities."""
     if values is None or np.shape(values) != (size,):
@@ -199,7 +235,9 @@ def least(H: Array, g: Array, start: Array, steps: int = 50) -> Array:
 
 
 def tangent(form: Quadratic, H: Array, delta: Array, z: Array) -> float:
-    """Return m - sum delta - z'H z - |g + 2 H z|_1 - lost, rounded down; H = form.H + diag(delta) is positive definite.
+    """Return m - sum delta - z'H z - |g + 2 H z|_1 - lost, rounded down, for a positive semidefinite H.
+
+    H = form.H + diag(delta).
 
     The computed H z is off by at most e = dot_error(N) |H| |z|, hence z'(H z) by |z|.e, and the gradient by 2 e, beside
     their own rounding.

@@ -45,6 +45,9 @@ class Agenda:
     def __len__(self) -> int:
         return len(self._heap)
 
+    def __iter__(self) -> Iterator[Leaf]:
+        return (leaf for *_, leaf in self._heap)
+
     def push(self, leaf: Leaf) -> None:
         """Add a leaf."""
         heappush(self._heap, self._entry(leaf))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from optverify.bounds.ascent import ascend
 from optverify.bounds.crown import crown, output_bounds
 from optverify.interval import Array, Interval
+from optverify.preactivation import Bounds
 from optverify.proof import Advice, Close, InputSplit, Split
 from optverify.query import Goal
 from optverify.rounding import advice, rounded
@@ -22,9 +23,10 @@ from optverify.safe.multipliers import mean_bound
 from optverify.search import attack
 from optverify.search.active import Active
 from optverify.search.branching import Branching, Hybrid, Nodes
-from optverify.search.leaf import LeafBound, program_bound
+from optverify.search.leaf import program_bound
 from optverify.search.mixing import mixing_weights, weighted_bound
 from optverify.search.node import Node, boxes, divide, known_bounds
+from optverify.search.semidefinite import close_groups, promising
 from optverify.solvers.solution import Solver
 
 DESCENTS = 8
@@ -57,6 +59,8 @@ class Method:
         For linear programs; None uses none.
     ascent : bool
         Improve the multipliers of nodes that stay open by a few steps of ascent.
+    lift : bool
+        Try the lifted semidefinite relaxation at nodes where it is worth that.
     seed : int
         For random points.
     proof : bool
@@ -68,6 +72,7 @@ class Method:
     strategy: Branching = field(default_factory=Hybrid)
     solver: str | Solver | None = "highs"
     ascent: bool = True
+    lift: bool = False
     proof: bool = False
     seed: int = 0
     stop_at: float = 0.0
@@ -131,7 +136,7 @@ class Expanded:
     best : Best
         The most promising point of the batch, if it is better than the one before.
     programs : int
-        Linear programs solved.
+        Programs solved, linear and semidefinite.
     """
 
     fates: tuple[Fate, ...]
@@ -298,13 +303,34 @@ class _Expansion:
         count = sum((u.sum(axis=-1) for u in unstable), np.zeros(len(some), int))
         fates: dict[int, Fate] = {}
         for k, (split, (b, node)) in enumerate(zip(self.method.strategy.choose(nodes), kept, strict=True)):
-            if time.monotonic() > self.deadline or self._found():
+            node = self._lifted(b, node)
+            if not node.groups:
+                fates[b] = self._fate(b)
+            elif time.monotonic() > self.deadline or self._found():
                 fates[b] = self._fate(b, children=(node,))  # it stays open
             elif self.method.solver is not None and self.method.strategy.wants_program(int(count[k])):
                 fates[b] = self._by_program(b, node, split, int(count[k]))
             else:
                 fates[b] = self._cut(b, node, split)
         return fates
+
+    def _lifted(self, b: int, node: Node) -> Node:
+        """Close groups of a node by the lifted relaxation where that is worth a try; return it with what is left."""
+        if not self.method.lift or time.monotonic() > self.deadline or self._found():
+            return node
+        values, threshold = {g: float(self.value[b, g]) for g in node.groups}, self.batch.threshold
+        tried = promising(self.active.network, node, self.bounds.take(b), values, threshold)
+        if not tried:
+            return node
+        region, layers = Interval(node.lower, node.upper), Bounds(node.layers)
+        found = close_groups(self.goal, region, layers, tried, threshold, self.deadline, self._offer)
+        self.programs += found.programs
+        for group, (lower, close) in found.groups.items():
+            self.value[b, group] = lower
+            self.closes[b].append(close)
+        left = tuple(g for g in node.groups if g not in found.groups)
+        value = max(node.value, min((values[g] for g in left), default=np.inf))
+        return replace(node, groups=left, value=value, lift=node.lift if found.gain is None else found.gain)
 
     def _found(self) -> bool:
         """Tell whether the batch found a point worth stopping for; one from before was not good enough."""
@@ -349,7 +375,8 @@ class _Expansion:
                 continue
             left.append(group)
             split, claim = found.split or split, min(claim, found.claim)
-            self._offer(found)
+            if found.point is not None:
+                self._offer(found.point)
         if not left:
             return self._fate(b)
         if not unstable and np.isfinite(claim) and abs(claim - self.batch.threshold) <= SOLVED * (1.0 + abs(claim)):
@@ -357,6 +384,5 @@ class _Expansion:
         value = max(node.value, min(float(self.value[b, g]) for g in left))
         return self._cut(b, replace(node, groups=tuple(left), value=value), split)
 
-    def _offer(self, found: LeafBound) -> None:
-        if found.point is not None:
-            attack.from_point(self.goal, found.point, self.best, self.method.stop_at)
+    def _offer(self, point: Array) -> None:
+        attack.from_point(self.goal, point, self.best, self.method.stop_at)

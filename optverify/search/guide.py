@@ -11,10 +11,10 @@ import numpy as np
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.relaxed import frame_of, relaxed
 from optverify.errors import UnsupportedProgram
+from optverify.formulations.encoder import objective_of
 from optverify.interval import Array
 from optverify.preactivation import Bounds
 from optverify.query import Goal
-from optverify.search.leaf import objective_of
 from optverify.search.node import Node, boxes, known_bounds
 from optverify.solvers.solution import Solver, Status
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from optverify import solvers
 from optverify.bounds.relaxed import Relaxed, frame_of, relaxed
-from optverify.formulations.encoder import Largest, Objective, Weighted
+from optverify.formulations.encoder import objective_of
 from optverify.formulations.reduced import Reduced, reduced
 from optverify.interval import Array
 from optverify.preactivation import Bounds
@@ -47,14 +47,6 @@ class LeafBound:
     split: NeuronSplit | None
     weights: tuple[int, ...]
     g: tuple[Array, ...]
-
-
-def objective_of(goal: Goal, group: int) -> Objective:
-    """Return the objective whose minimum is positive if and only if the group cannot be reached."""
-    rows = goal.groups[group]
-    if len(rows) == 1:
-        return Weighted(np.eye(goal.network.n_outputs)[rows[0]])
-    return Largest(rows)
 
 
 def program_bound(

@@ -11,13 +11,14 @@ from optverify import solvers
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.interval_propagation import propagate
 from optverify.errors import InputError
+from optverify.formulations.encoder import objective_of
 from optverify.interval import Array, Interval
 from optverify.preactivation import Bounds
 from optverify.proof import Proof
 from optverify.query import Goal
 from optverify.search import attack
 from optverify.search.expand import Method
-from optverify.search.leaf import objective_of, root_program
+from optverify.search.leaf import root_program
 from optverify.search.tree import Progress, Search, Stop, Target
 from optverify.search.workers import Crew
 from optverify.solvers import INTERIOR_POINT

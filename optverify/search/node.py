@@ -30,6 +30,8 @@ class Node:
         Share of the missing value that ascent brought at the parent, 0 to 1.
     stale : int
         Splits of neurons since the bounds were computed anew.
+    lift : float
+        What the lifted relaxation gained where it was tried last on the path; inf: nowhere yet.
     """
 
     lower: Array
@@ -40,6 +42,7 @@ class Node:
     depth: int = 0
     gain: float = 1.0
     stale: int = 0
+    lift: float = np.inf
 
     @classmethod
     def root(cls, goal: Goal) -> Node:

@@ -103,7 +103,7 @@ class Outcome:
     best : Best
         The most promising point.
     programs : int
-        Linear programs solved.
+        Programs solved, linear and semidefinite.
     """
 
     stop: Stop
@@ -173,7 +173,7 @@ class Search:
         deadline = time.monotonic() + time_limit
         stop: Stop | None = None
         try:
-            stop = Stop.FOUND if self._offer() else None
+            stop = Stop.FOUND if self._offer() else Stop.NODES if self._nodes >= nodes else None
             while stop is None and (self._open or self._away):
                 stop = self._round(deadline)
                 self._seconds = time.monotonic() - started
@@ -210,8 +210,13 @@ class Search:
 
     @property
     def programs(self) -> int:
-        """Linear programs solved."""
+        """Programs solved, linear and semidefinite."""
         return self._programs
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """Groups of rows that are open somewhere."""
+        return frozenset(g for leaf in self._open for g in leaf.node.groups)
 
     def progress(self) -> Progress:
         """Return the state of the search."""

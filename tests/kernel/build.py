@@ -66,14 +66,23 @@ def split_neuron(k: int, j: int, below: bytes, above: bytes) -> bytes:
     return u(2) + u(k) + u(j) + below + above
 
 
-def lemma(k: int, j: int, side: int, how: bytes = RULE) -> bytes:
-    """Write one bound."""
-    return u(4) + u(k) + u(j) + u(side) + how
-
-
 def close(group: int, mu: Sequence[int] = (), how: bytes = RULE) -> bytes:
     """Write the end of one group."""
     return u(5) + u(group) + b"".join(map(u, mu)) + how
+
+
+def lifted(
+    group: int,
+    mu: Sequence[int],
+    shift: int,
+    neurons: Iterable[tuple[int, tuple[int, int, int, int]]],
+    added: Iterable[tuple[int, int]] = (),
+    inputs: Iterable[tuple[int, int]] = (),
+) -> bytes:
+    """Write the end of one group by products, whose multipliers (above, relu, chord, box) are over 2^shift."""
+    four = [(n, u(above) + s(relu) + u(chord) + u(box)) for n, (above, relu, chord, box) in neurons]
+    lists = listed(four) + listed((n, s(value)) for n, value in added) + listed((i, u(box)) for i, box in inputs)
+    return u(8) + u(group) + b"".join(map(u, mu)) + u(shift) + lists
 
 
 def digests(network: bytes, property_: bytes) -> dict[str, str]:

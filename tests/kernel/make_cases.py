@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kernel import build
-from tests.kernel.build import EMPTY, REFRESH, RULE, advice, close, lemma, split_input, split_neuron, u
+from tests.kernel.build import EMPTY, REFRESH, RULE, advice, close, lifted, split_input, split_neuron, u
 
 HERE = Path(__file__).parent
 Json = dict[str, Any]
@@ -89,6 +89,11 @@ NEVER = property_(1, 1, case(UNIT, atom((1, 8), ("X", 0, -1, 1), ("Y", 0, 1, 1))
 TREE = split_input(0, 0, REFRESH + close(0, [1]), REFRESH + close(0, [1]))
 Y = ("Y", 0, 1, 1)
 
+# y <= x - 1 is impossible; that needs products of conditions. D is 0.49.
+FAR = property_(1, 1, case(UNIT, atom((1, 1), ("X", 0, -1, 1), Y)))
+PRODUCTS = [(0, (512, 0, 0, 598)), (1, (0, -792, 116, 86))]
+LIFTED = lifted(0, [1], 10, PRODUCTS, [], [(0, 878)])
+
 
 def accepted() -> dict[str, tuple[Json, Json, bytes]]:
     """Name -> network, property, records."""
@@ -115,11 +120,6 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
         "input-split": (SAME, NEVER, TREE),
         "neuron-split": (SAME, NEVER, neurons),
         "slopes": (ABSOLUTE, positive, close(0, [3], advice([(0, 9), (1, 9)]))),
-        "lemma": (
-            DEEP,
-            property_(2, 1, case(SQUARE, atom((0, 1), Y))),
-            lemma(1, 0, 0) + lemma(1, 1, 1, advice([(1, 7)], [(1, (3, -2))])) + close(0, [1]),
-        ),
         "goals-and-groups": (DEEP, three, deep + REFRESH + close(0, [1, 0])),
         "inherited-groups": (
             DEEP,
@@ -146,6 +146,19 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
             property_(2, 1, case(SQUARE, atom((1, 3), ("X", 1, -1, 1), Y), atom((-9, 1), ("X", 0, 2, 3)))),
             REFRESH + split_input(1, Fraction(-1, 2), close(0, [1, 0]), close(0, [1, 0])),
         ),
+        "lifted": (SAME, FAR, LIFTED),
+        # The box is not cut, so x <= 0, or x >= 0, is used by what is added to the first neuron's g.
+        "lifted-split": (
+            SAME,
+            FAR,
+            split_neuron(
+                0,
+                0,
+                lifted(0, [1], 10, PRODUCTS[1:], [(0, 256)], [(0, 878)]),
+                REFRESH + lifted(0, [1], 10, [(1, (0, 0, 512, 0))], [(0, -512)]),
+            ),
+        ),
+        "lifted-alone": (SAME, NEVER, split_input(0, 0, REFRESH + lifted(0, [1], 0, []), REFRESH + close(0, [1]))),
         "no-layers-but-relu": (network(1, relu(1)), property_(1, 1, case(UNIT, atom((1, 1), Y))), close(0, [1])),
         "no-cases": (ABSOLUTE, property_(1, 1), b""),
     }
@@ -162,6 +175,9 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
 
     def made(records: bytes) -> bytes:
         return build.verified(net, prop, records)
+
+    def made_far(records: bytes) -> bytes:
+        return build.verified(net, dump(FAR), records)
 
     return {
         "not-positive": (net, prop, made(REFRESH + close(0, [1])), "node 0: the bound for group 0"),
@@ -187,6 +203,8 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
             "another network",
         ),
         "not-empty": (net, prop, made(EMPTY), "not known to be empty"),
+        "lifted-not-convex": (net, dump(FAR), made_far(lifted(0, [1], 10, [(1, (0, 792, 0, 0))])), "not convex"),
+        "lifted-not-positive": (net, dump(FAR), made_far(lifted(0, [1], 10, [], [], [(0, 878)])), "not"),
         "split-outside": (net, prop, made(split_input(0, 2, b"", b"")), "not inside"),
         "split-at-the-end": (net, prop, made(split_input(0, 1, b"", b"")), "not inside"),
         "weak-slopes": (net, prop, made(split_input(0, 0, close(0, [1], advice([(0, 0), (1, 9)])), b"")), "node 1"),
@@ -291,12 +309,19 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "many-slopes": (made(u(5) + u(0) + u(1) + u(1 << 60)), "less than 3"),
         "slope-place": (made(close(0, [1], u(1) + u(2) + b"\7")), "less than 2"),
         "slopes-beyond-the-last": (made(close(0, [1], u(2) + u(1) + b"\7" + u(0) + b"\7")), "less than 0"),
-        "lemma-side": (made(lemma(0, 0, 2)), "less than 2"),
         "multiplier-count": (made(close(0, [1], u(0) + u(3))), "less than 3"),
         "multiplier-place": (made(close(0, [1], u(0) + u(1) + u(2))), "less than 2"),
-        "multiplier-above": (made(lemma(0, 0, 0, advice([], [(0, (1, 0))]))), "less than 1"),
         "exponent-range": (made(u(1) + u(0) + build.d(1, -5_001)), "exponent"),
         "endless-integer": (made(u(5) + u(0) + b"\x80" * 3_000), "too long"),
+        "lifted-cut-short": (made(LIFTED[:-1]), "end before"),
+        "lifted-shift": (made(lifted(0, [1], 2_000, [])), "less than 2000"),
+        "lifted-count": (made(u(8) + u(0) + u(1) + u(0) + u(3)), "less than 3"),
+        "lifted-place": (made(lifted(0, [1], 0, [(2, (0, 0, 0, 0))])), "less than 2"),
+        "lifted-added-place": (made(lifted(0, [1], 0, [], [(2, 1)])), "less than 2"),
+        "lifted-input-count": (made(lifted(0, [1], 0, [], [], [(0, 1), (1, 1)])), "less than 2"),
+        "lifted-input-place": (made(lifted(0, [1], 0, [], [], [(1, 1)])), "less than 1"),
+        "lifted-long": (made(lifted(0, [1], 0, [(0, (1 << 1_001, 0, 0, 0))])), "too long"),
+        "lifted-group": (made(lifted(1, [1], 0, [])), "less than 1"),
         "refreshed-too-often": (made(REFRESH * 1_001 + TREE), "refreshes"),
     }
     masked = dump(network(1, affine([[1], [-1]], [0, 0]), relu(1, 0), affine([[1, 1]], [0])))

@@ -22,7 +22,8 @@ def advice(rng: random.Random, node: kernel.Node, below: int) -> tuple[bytes, ke
             given[neuron] = rng.randrange(-9, 9), rng.randrange(-60, 2)
     numbers = {neuron: number for number, neuron in enumerate(neurons)}
     text = build.advice([(numbers[n], a) for n, a in slopes.items()], [(numbers[n], g) for n, g in given.items()])
-    return text, (slopes, given)
+    over = {neuron: m << 60 + e for neuron, (m, e) in given.items()}
+    return text, kernel.RULE._replace(slopes=slopes, given=over, scale=60)
 
 
 def prove(rng: random.Random, node: kernel.Node, cases: list[kernel.Case], depth: int = 5) -> bytes | None:
@@ -33,12 +34,6 @@ def prove(rng: random.Random, node: kernel.Node, cases: list[kernel.Case], depth
     if not node.empty and rng.random() < 0.7:
         out += build.REFRESH
         node.refresh()
-    if neurons and not node.empty and rng.random() < 0.4:
-        (k, j), side = rng.choice(neurons), rng.randrange(2)
-        text, how = advice(rng, node, k)
-        sign = -1 if side else 1
-        node.cut(k, j, side, sign * node.least(k, [(j, sign)], how)[0])
-        out += build.lemma(k, j, side, text)
     if node.empty:
         return out + build.EMPTY
     for group in sorted(node.open):
@@ -82,7 +77,7 @@ def certificate(seed: int, network: bytes, property_: bytes, grid: int = 40) -> 
     records = b""
     for members in goals:
         mine = [cases[c] for c in members]
-        tree = prove(rng, kernel.Node.root(net, grid, mine[0].box, len(mine)), mine)
+        tree = prove(rng, kernel.Node(net, grid, mine[0].box, frozenset(range(len(mine)))), mine)
         if tree is None:
             return None
         records += tree
