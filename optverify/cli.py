@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from optverify.errors import InputError, OptverifyError, RejectedCertificate
+from optverify.semantics import SEMANTICS
 
 if TYPE_CHECKING:
     from optverify.network import Network
@@ -115,6 +116,12 @@ def _build_parser() -> argparse.ArgumentParser:
     bound.set_defaults(run=_bound)
 
     for command in (verify, bound):
+        command.add_argument(
+            "--semantics",
+            default="real",
+            choices=list(SEMANTICS),
+            help="real, or every execution in a floating-point format (default real)",
+        )
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument(
             "--solver",
@@ -190,6 +197,7 @@ def _verify(options: argparse.Namespace) -> int:
         answer = verify(
             network,
             query,
+            semantics=options.semantics,
             time_limit=options.time_limit,
             solver=options.solver,
             progress=report,
@@ -254,6 +262,7 @@ def _bound(options: argparse.Namespace) -> int:
             network,
             _only_region(query, options.property),
             objective,
+            semantics=options.semantics,
             method=options.method,
             sense=options.sense,
             solver=options.solver,

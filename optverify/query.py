@@ -273,6 +273,11 @@ class Query:
                 return position
         return None
 
+    def may_be_violated(self, x: Sequence[Fraction], y: Sequence[tuple[Fraction, Fraction]]) -> bool:
+        """Tell whether some outputs within their enclosures reach a case at a point; see :meth:`violated_by`."""
+        flipped = [(high, low) for low, high in y]
+        return self.violated_by(x, flipped) is not None
+
     def goals(self, network: Network) -> tuple[Goal, ...]:
         """Pose the query to a network: one goal for each distinct region.
 

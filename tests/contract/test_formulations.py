@@ -16,7 +16,7 @@ from optverify.bounds.interval_propagation import propagate
 from optverify.bounds.relaxed import frame_of, proved
 from optverify.errors import InputError, ShapeError
 from optverify.formulations import FORMULATIONS, Formulation, Largest, Objective, Weighted
-from optverify.formulations.encoder import read_input, read_multipliers, slack_error
+from optverify.formulations.encoder import read_input, read_multipliers, loose_error
 from optverify.formulations.program import Cone, Program
 from optverify.formulations.triangle import chord
 from optverify.interval import Interval
@@ -450,7 +450,7 @@ def test_reading_garbage_never_raises(formulation: Formulation, data: st.DataObj
 
 @quick
 @given(st.data())
-def test_slack_error_covers_every_choice(data: st.DataObject) -> None:
+def test_loose_error_covers_every_choice(data: st.DataObject) -> None:
     """|W'a + b' - W a - b| <= E for coefficients anywhere within their slack, exactly."""
     network = data.draw(networks(scaled=True, slack=True))
     layer = network.layers[0]
@@ -460,7 +460,7 @@ def test_slack_error_covers_every_choice(data: st.DataObject) -> None:
     x = data.draw(points(region))
     alone = Network((layer,))
     plain, moved = (oracle.trace(oracle.read(alone, seed), x)[-1] for seed in (None, data.draw(st.integers(0, 9))))
-    error = [Fraction(e) for e in slack_error(layer, region).tolist()]
+    error = [Fraction(e) for e in loose_error(layer, region).tolist()]
     assert all(abs(p - q) <= e for p, q, e in zip(plain, moved, error, strict=True))
 
 
