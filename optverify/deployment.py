@@ -101,7 +101,9 @@ def _rounded(layer: Affine, semantics: Semantics, position: int, *, shown: bool,
     foreign[rows[~semantics.holds(entries)]] = True
     if not known and (foreign & ~step).any():
         row = int(np.flatnonzero(foreign & ~step)[0])
-        raise InputError(f"row {row} of layer {position} makes no roundings, but holds numbers that are not {semantics}")
+        raise InputError(
+            f"row {row} of layer {position} makes no roundings, but holds numbers that are not {semantics}"
+        )
     if max(np.abs(entries).max(initial=0.0), np.abs(layer.bias).max(initial=0.0)) > semantics.largest:
         raise InputError(f"layer {position} holds a number beyond the largest {semantics}, {semantics.largest:g}")
     roundings = layer.roundings + (step & foreign)
@@ -158,7 +160,9 @@ def overflow_within(network: Network, values: Sequence[Interval]) -> str:
             carried = np.where(layer.mask, values[position + 1].magnitude(), carried)
             continue
         with np.errstate(over="ignore", invalid="ignore"):
-            largest = (times(carried, layer.size) * (1.0 + layer.slack) + np.abs(layer.bias) * (1.0 + layer.slack)) * INFLATE
+            largest = (
+                times(carried, layer.size) * (1.0 + layer.slack) + np.abs(layer.bias) * (1.0 + layer.slack)
+            ) * INFLATE
             largest = (largest + layer.absolute) * INFLATE
             first = largest * _multiplied_last(layer)
         bad = np.flatnonzero((layer.roundings > 0) & ~(first <= semantics.largest))

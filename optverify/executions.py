@@ -25,12 +25,13 @@ from optverify.witness import Witness
 NEIGHBOURS = 16
 """Representable points around a doubtful one that are tried too: the least noise may decide."""
 
-NATIVE = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
+NATIVE = {"float32": np.float32, "float64": np.float64}
+"""Formats in which numpy multiplies matrices without a wider accumulator."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Sum:
-    """Rows of equally many terms: terms w_i a_i and a bias, (g, k), (..., g, k) and (g,) float64 numbers of the format."""
+    """Rows of k terms w_i a_i and a bias each: (g, k), (..., g, k) and (g,) numbers of the format."""
 
     weight: Array
     values: Array
@@ -88,7 +89,9 @@ def pairwise(rows: _Sum) -> Array:
 
 
 def _ordered(rows: _Sum, key: Callable[[Array], Array]) -> Array:
-    terms = np.concatenate([rows.products(), np.broadcast_to(rows.bias[:, None], (*rows.values.shape[:-1], 1))], axis=-1)
+    terms = np.concatenate(
+        [rows.products(), np.broadcast_to(rows.bias[:, None], (*rows.values.shape[:-1], 1))], axis=-1
+    )
     order = np.argsort(key(terms), axis=-1, kind="stable")
     return _one_by_one(_columns(np.take_along_axis(terms, order, axis=-1)), rows.semantics)
 
@@ -116,7 +119,7 @@ def descending(rows: _Sum) -> Array:
 def fused(rows: _Sum) -> Array:
     """Add the products to the bias from the first to the last, by fused multiply-add."""
     weight, values = _columns(rows.weight), _columns(rows.values)
-    total = np.broadcast_to(rows.bias, rows.values.shape[:-1])
+    total: Array = np.broadcast_to(rows.bias, rows.values.shape[:-1])
     for w, a in zip(weight, values, strict=True):
         total = multiply_add(w, a, total, rows.semantics)
     return total
@@ -137,7 +140,7 @@ def by_numpy(rows: _Sum) -> Array:
     """Multiply by numpy, whose library chooses the order."""
     kind = NATIVE[rows.semantics.name]
     product = np.matmul(rows.values.astype(kind)[..., None, :], rows.weight.astype(kind)[..., :, None])[..., 0, 0]
-    return (product + rows.bias.astype(kind)).astype(np.float64)
+    return np.asarray(product + rows.bias.astype(kind), np.float64)
 
 
 ORDERS: Mapping[str, Order] = {
@@ -190,7 +193,9 @@ class Executor:
 
     def __init__(self, network: Network) -> None:
         self.network, self.semantics = network, network.semantics
-        self._steps = [_Step.of(layer, self.semantics) if isinstance(layer, Affine) else layer for layer in network.layers]
+        self._steps = [
+            _Step.of(layer, self.semantics) if isinstance(layer, Affine) else layer for layer in network.layers
+        ]
 
     def __call__(self, x: Array, order: str) -> Array:
         """Run one point or several.
@@ -390,4 +395,3 @@ def _by_runtime(network: Network, query: Query, x: Array) -> Witness | None:
         return None
     inside = all(a <= v <= b for (v, _), (a, b) in zip(found.y, network.enclose(found.x), strict=True))
     return found if inside else None
-

@@ -114,7 +114,7 @@ class Semantics:
 
     def _ulp(self, x: Array) -> Array:
         exponent = np.frexp(x)[1] - self.digits
-        return np.ldexp(1.0, np.maximum(exponent, self.lowest - self.digits + 1))
+        return np.asarray(np.ldexp(1.0, np.maximum(exponent, self.lowest - self.digits + 1)))
 
     def _next(self, x: float) -> float:
         """Return the next number above."""

@@ -101,7 +101,8 @@ class _BadExecution(_Counterexample):
             self.nearest = (value, point)
         regions = dict.fromkeys(case.region for case in self.query.cases)
         near = [r for r in regions if ((r.outward.lower <= point) & (point <= r.outward.upper)).all()]
-        return any([self._doubtful(region, point) for region in near]) or self.witness is not None
+        doubtful = [self._doubtful(region, point) for region in near]  # all of them: one may have a witness
+        return any(doubtful) or self.witness is not None
 
     def last_try(self, bests: Sequence[attack.Best]) -> None:
         """Run the best point of each goal."""
@@ -119,7 +120,7 @@ class _BadExecution(_Counterexample):
         if self.witness is not None or not in_doubt(self.network, self.query, exact):
             return False
         if x is not None:
-            self.witness = violation(self.executor, self.query, region, x)
+            self.witness = violation(self.executor, self.query, region, x.tolist())
         self.doubt = self.doubt or Witness(exact, tuple(self.network.enclose(exact)), None)
         return True
 
@@ -267,10 +268,8 @@ class _Run:
                     patience -= self._guide(search, patience)
                     outcome = search.run(deadline - time.monotonic())
                 self.outcomes.append(outcome)
-                ended = outcome.stop
-                if ended is Stop.FOUND and self.target.witness is None:  # a doubt: a lower point may settle it
-                    patience -= self._guide(search, patience) if guided else 0.0
-                    ended = Stop.STUCK if self.target.witness is None else Stop.FOUND
+                ended, seconds = self._settled(search, outcome.stop, patience)
+                patience -= seconds
                 stop = stop if ended is Stop.CLOSED else ended
             if stop is not Stop.CLOSED and self.target.witness is None:
                 self.target.last_try([search.best for search in self.searches])
@@ -291,6 +290,13 @@ class _Run:
             if self.target.witness is not None:
                 return Stop.FOUND
         return Stop.CLOSED
+
+    def _settled(self, search: Search, ended: Stop, patience: float) -> tuple[Stop, float]:
+        """Ask the guide for a lower point where a search ended with a doubt; return how it ended, and the seconds used."""
+        if ended is not Stop.FOUND or self.target.witness is not None:
+            return ended, 0.0
+        seconds = 0.0 if self.method.solver is None else self._guide(search, patience)
+        return Stop.FOUND if self.target.witness else Stop.STUCK, seconds
 
     def _guide(self, search: Search, patience: float) -> float:
         """Let a mixed-integer solver look at a goal; return the seconds that it took."""

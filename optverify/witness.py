@@ -100,7 +100,7 @@ def examine(network: Network, query: Query, point: Iterable[Number]) -> Witness:
 def in_doubt(network: Network, query: Query, x: tuple[Fraction, ...]) -> bool:
     """Tell whether outputs within twice the error band about those at a point reach the unsafe set.
 
-    Once the band, because no bound can exclude them; twice, because hardly any bound is as tight as the band at a point.
+    Once the band, as no bound can exclude those; twice, as hardly any bound is as tight as the band at a point.
     """
     point = Interval(np.array([round_down(v) for v in x]), np.array([round_up(v) for v in x]))
     y = layer_inputs(network, point, Bounds(()))[-1]

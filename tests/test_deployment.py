@@ -70,7 +70,9 @@ def test_every_execution_of_tiny_neurons_is_in_the_band(semantics: Semantics, fu
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(FORMATS), st.booleans(), st.data())
-def test_every_execution_is_in_the_band_for_drawn_neurons(semantics: Semantics, flush: bool, data: st.DataObject) -> None:
+def test_every_execution_is_in_the_band_for_drawn_neurons(
+    semantics: Semantics, flush: bool, data: st.DataObject
+) -> None:
     """The same with what hypothesis thinks up."""
     width = {"float16": 16, "float32": 32, "bfloat16": 32}[semantics.name]
     largest = 2.0 ** (semantics.highest // 2 - 2)
@@ -87,7 +89,7 @@ def test_every_execution_is_in_the_band_for_drawn_neurons(semantics: Semantics, 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_native_sums_are_in_the_band(kind: type) -> None:
-    """numpy's own scalars, its matrix product and its sum, on five thousand rows of up to 40 terms."""
+    """The scalars, matrix products and sums of numpy, on five thousand rows of up to 40 terms."""
     semantics = {np.float16: FLOAT16, np.float32: FLOAT32}[kind]
     rng = np.random.default_rng(3)
     for n in (1, 2, 7, 40):
@@ -104,7 +106,7 @@ def test_native_sums_are_in_the_band(kind: type) -> None:
 
 
 def test_the_band_is_about_absolute_values() -> None:
-    """omega + 1 - omega is 1, and float32 may give 0 or 2: scaling the cancelled result would exclude that."""
+    """The sum omega + 1 - omega is 1, and float32 may give 0 or 2: scaling the cancelled result would exclude that."""
     omega = 2.0**24
     low, high = band(np.array([omega, 1.0, -omega]), None, np.ones(3), FLOAT32)
     assert every_result([omega, 1.0, -omega], [1.0] * 3, None, FLOAT32) == {0, 1}
@@ -180,7 +182,7 @@ def test_digests_and_texts_name_the_semantics() -> None:
 def test_what_cannot_be_said_is_refused() -> None:
     """Another format, a network that is one already, numbers that the format does not have: one clear error each."""
     net = Network.from_arrays([([[1.0]], [0.0])])
-    with pytest.raises(InputError, match="computes in float64.*float32"):
+    with pytest.raises(InputError, match=r"computes in float64.*float32"):
         deployed(replace(net, format="float64"), FLOAT32)
     with pytest.raises(InputError, match="Gemm"):
         deployed(replace(net, only_real="a Gemm has an alpha"), FLOAT32)

@@ -65,7 +65,9 @@ def test_a_number_within_an_interval_is_found_if_there_is_one(
     below = rounded(low, semantics)
     ulp = max(abs(below) * Fraction(2 * semantics.unit), Fraction(semantics.subnormal))
     candidates = [below + k * ulp / 2 for k in range(-4, 5)]
-    assert not [c for c in candidates if low <= c <= high and rounded(c, semantics) == c and abs(c) <= semantics.largest]
+    assert not [
+        c for c in candidates if low <= c <= high and rounded(c, semantics) == c and abs(c) <= semantics.largest
+    ]
 
 
 def test_ends_that_are_no_numbers() -> None:
@@ -84,5 +86,5 @@ def test_names() -> None:
     assert named("real") is REAL
     assert REAL.unit == 0.0
     assert list(SEMANTICS) == ["real", "float16", "bfloat16", "float32", "float64"]
-    with pytest.raises(InputError, match="float8.*choose from real"):
+    with pytest.raises(InputError, match=r"float8.*choose from real"):
         named("float8")

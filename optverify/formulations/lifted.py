@@ -243,8 +243,8 @@ class _Forms:
     def affine(self, layer: Affine) -> _Forms:
         """Go through an affine layer.
 
-        With |a - E w| <= e: |W'a + b' - fl(W E) w| <= |W| e + slack (|W| |a| + |b|) + absolute + (what fl has lost), and the last
-        is at most dot_error(n + 1) |W| |E| summed over the columns, because |w| <= 1.
+        With |a - E w| <= e: |W'a + b' - fl(W E) w| <= |W| e + slack (|W| |a| + |b|) + absolute + (what fl has lost),
+        and the last is at most dot_error(n + 1) |W| |E| summed over the columns, because |w| <= 1.
         """
         rows = np.asarray(layer.weight @ self.rows)
         rows[:, 0] += layer.bias

@@ -141,7 +141,7 @@ def formats(values: Iterable[Any]) -> set[str]:
 
 
 def expect_numbers(build: Builder, format: str, values: ArrayLike) -> None:  # noqa: A002
-    """Allow statements about the reals only if finite values that are compared or moved are no numbers of the format."""
+    """Allow statements about the reals only if finite values that are merely moved are no numbers of the format."""
     array = np.asarray(values, np.float64)
     if not holds(format, array[np.isfinite(array)]):
         build.only_over_the_reals(f"a constant is no {format} number, and programs differ in what they make of it")

@@ -94,17 +94,13 @@ def flat_bias(size: float) -> Trap:
 def overflow() -> Trap:
     """Multiply by 2^100 twice and divide it away again: x over the reals, infinite in float32."""
     up, down = ([[2.0**100]], [0.0]), ([[2.0**-100]], [0.0])
-    return Trap(
-        Network.from_arrays([up, up, down, down]), Query.always(Box(["0.5"], [1]), outputs(1)[0] >= "0.25", 1)
-    )
+    return Trap(Network.from_arrays([up, up, down, down]), Query.always(Box(["0.5"], [1]), outputs(1)[0] >= "0.25", 1))
 
 
 def underflow() -> Trap:
     """Multiply by 2^-100 twice and back: x over the reals, 0 in float32."""
     up, down = ([[2.0**100]], [0.0]), ([[2.0**-100]], [0.0])
-    return Trap(
-        Network.from_arrays([down, down, up, up]), Query.always(Box(["0.5"], [1]), outputs(1)[0] >= "0.25", 1)
-    )
+    return Trap(Network.from_arrays([down, down, up, up]), Query.always(Box(["0.5"], [1]), outputs(1)[0] >= "0.25", 1))
 
 
 def flushed() -> Trap:

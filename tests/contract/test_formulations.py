@@ -16,7 +16,7 @@ from optverify.bounds.interval_propagation import propagate
 from optverify.bounds.relaxed import frame_of, proved
 from optverify.errors import InputError, ShapeError
 from optverify.formulations import FORMULATIONS, Formulation, Largest, Objective, Weighted
-from optverify.formulations.encoder import read_input, read_multipliers, loose_error
+from optverify.formulations.encoder import loose_error, read_input, read_multipliers
 from optverify.formulations.program import Cone, Program
 from optverify.formulations.triangle import chord
 from optverify.interval import Interval
@@ -110,9 +110,11 @@ def below(bound: float, exact: Fraction) -> bool:
 @given(st.data())
 def test_every_true_trace_satisfies_every_row_exactly(formulation: Formulation, data: st.DataObject) -> None:
     """Layers in any order, slack, scales of 1e-8 to 1e8, degenerate and huge boxes: no row cuts a trace off."""
-    network = data.draw(networks(
+    network = data.draw(
+        networks(
             scaled=True, slack=data.draw(st.booleans()), absolute=data.draw(st.booleans()), odd=True, max_neurons=6
-        ))
+        )
+    )
     region = data.draw(boxes(network.n_inputs, huge=True))
     bounds = bounds_of(network, region, tight=data.draw(st.booleans()))
     steps = oracle.read(network, data.draw(st.integers(0, 5)))

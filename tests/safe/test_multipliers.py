@@ -246,9 +246,11 @@ def test_degenerate_box_is_a_point_evaluation() -> None:
 @given(st.data())
 def test_bounds_of_every_layer_contain_every_trace(data: st.DataObject) -> None:
     """Interval arithmetic and CROWN enclose the exact pre-activations, masks, odd layers and slack included."""
-    network = data.draw(networks(
+    network = data.draw(
+        networks(
             scaled=data.draw(st.booleans()), odd=True, slack=data.draw(st.booleans()), absolute=data.draw(st.booleans())
-        ))
+        )
+    )
     box = data.draw(boxes(network.n_inputs, huge=data.draw(st.booleans())))
     loose, output = propagate(network, box)
     batched, _ = propagate(network, box.take(None))
