@@ -67,6 +67,10 @@ class _Counterexample:
                 self.witness = witness
         return self.witness is not None
 
+    def found(self) -> bool:
+        """Tell whether there is a witness."""
+        return self.witness is not None
+
     def last_try(self, bests: Sequence[attack.Best]) -> None:
         """Check the best point of each goal exactly, whatever its floating value: that may be far off."""
         for best in bests[:MAX_LAST]:
@@ -292,11 +296,11 @@ class _Run:
         return Stop.CLOSED
 
     def _settled(self, search: Search, ended: Stop, patience: float) -> tuple[Stop, float]:
-        """Ask the guide for a lower point where a search ended with a doubt; return how it ended, and the seconds used."""
-        if ended is not Stop.FOUND or self.target.witness is not None:
+        """Ask the guide for a lower point where a search ended with a doubt; return how it ended, and the seconds."""
+        if ended is not Stop.FOUND or self.target.found():
             return ended, 0.0
         seconds = 0.0 if self.method.solver is None else self._guide(search, patience)
-        return Stop.FOUND if self.target.witness else Stop.STUCK, seconds
+        return Stop.FOUND if self.target.found() else Stop.STUCK, seconds
 
     def _guide(self, search: Search, patience: float) -> float:
         """Let a mixed-integer solver look at a goal; return the seconds that it took."""
