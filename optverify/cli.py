@@ -1,4 +1,4 @@
-"""The command line: verify, bound, show, solvers.
+"""The command line: verify, bound, replay, show, solvers.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -137,6 +138,14 @@ def _build_parser() -> argparse.ArgumentParser:
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
         )
         command.add_argument("--quiet", action="store_true", help="no progress line")
+
+    replay = commands.add_parser("replay", help="run a witness in exact arithmetic, in every order and runtime")
+    replay.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+    replay.add_argument("witness", metavar="WITNESS", help="the answer of verify --json with a witness or a near miss")
+    replay.add_argument(
+        "--semantics", choices=list(SEMANTICS)[1:], help="format of the orders (default: that of the file, or float32)"
+    )
+    replay.set_defaults(run=_replay)
 
     show = commands.add_parser("show", help="describe a network or property file")
     show.add_argument("file", metavar="FILE")
@@ -301,6 +310,37 @@ def _check_solver(name: str) -> None:
     from optverify.solvers import get
 
     get(name)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from optverify.executions import runs
+    from optverify.io import load
+    from optverify.semantics import FLOAT32
+
+    network, point = load(options.network), _point(options.witness)
+    name = options.semantics or (network.format if network.format in SEMANTICS else FLOAT32.name)
+    shown = range(min(network.n_outputs, 8))
+    table = Table("execution", *(f"Y_{j}" for j in shown), box=None, pad_edge=False)
+    for execution, y in runs(network, point, SEMANTICS[name]).items():
+        table.add_row(execution, *(f"{y[j]:.17g}" for j in shown))
+    Console(highlight=False, soft_wrap=True).print(table)
+    return 0
+
+
+def _point(path: str) -> list[Fraction]:
+    """Read the witness, or else the near miss, of an answer in JSON."""
+    try:
+        answer = json.loads(Path(path).read_bytes())
+        point = (answer["witness"] or answer["near_miss"])["x"]
+        parts = [[int(part, 0) for part in text.split("/")] for text in point]
+        return [Fraction(*part) for part in parts]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):
+        raise InputError(f"{path} is no answer of verify with a witness or a near miss") from None
 
 
 def _show(options: argparse.Namespace) -> int:

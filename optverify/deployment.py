@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify.errors import InputError
 from optverify.interval import INFLATE, Array, Interval, times, up
@@ -110,8 +111,8 @@ def _rounded(layer: Affine, semantics: Semantics, position: int, *, shown: bool,
     growth = _growth(roundings, semantics, position)
     with np.errstate(over="ignore"):
         slack = up(up(up(growth * layer.slack) + growth) + layer.slack)
-        tiny = np.where(np.abs(entries) < semantics.normal, np.abs(entries), 0.0)
-        tiny_bias = np.where(np.abs(layer.bias) < semantics.normal, np.abs(layer.bias), 0.0)
+        tiny = np.where(_is_tiny(entries, semantics), np.abs(entries), 0.0)
+        tiny_bias = np.where(_is_tiny(layer.bias, semantics), np.abs(layer.bias), 0.0)
         read = np.bincount(rows, np.abs(entries), layer.shape[0]) * semantics.normal
         weak = np.bincount(rows, tiny, layer.shape[0]) * semantics.moderate
         lost = 2.0 * roundings * semantics.normal + read + weak + tiny_bias
@@ -121,6 +122,11 @@ def _rounded(layer: Affine, semantics: Semantics, position: int, *, shown: bool,
     return replace(
         layer, slack=np.where(step, slack, layer.slack), absolute=np.where(step, absolute, layer.absolute + moved)
     )
+
+
+def _is_tiny(values: Array, semantics: Semantics) -> NDArray[np.bool_]:
+    """Tell which coefficients may be read as zero: up to twice the smallest normal, as some are rounded first."""
+    return np.asarray(np.abs(values) < 2.0 * semantics.normal)
 
 
 def _growth(roundings: Array, semantics: Semantics, position: int) -> Array:
@@ -171,7 +177,7 @@ def overflow_within(network: Network, values: Sequence[Interval]) -> str:
                 f"overflow is possible: layer {position}, row {bad[0]} may hold {first[bad[0]]:.3g}, the largest "
                 f"{semantics} is {semantics.largest:.3g}"
             )
-        weak = np.abs(layer.csr.data) < semantics.normal
+        weak = _is_tiny(layer.csr.data, semantics)
         weak &= np.repeat(layer.roundings > 0, np.diff(layer.csr.indptr))
         if weak.any() and not (carried[layer.csr.indices[weak]] <= semantics.moderate).all():
             return (

@@ -8,12 +8,14 @@ only the lowered network has are evaluated exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optverify.deployment import deployed
 from optverify.errors import OptverifyError
 from optverify.interval import Array, nearest
 from optverify.io.runtime import run_onnx
@@ -332,6 +334,41 @@ def representable(region: Box, point: Sequence[Rational | float], semantics: Sem
         for value, low, high in zip(region.clamp(point), region.lower, region.upper, strict=True)
     ]
     return None if None in found else np.array(found, np.float64)
+
+
+def runs(network: Network, point: Sequence[Fraction], semantics: Semantics) -> dict[str, tuple[float, ...]]:
+    """Run a point in exact arithmetic, in every order, and in the runtimes that are installed.
+
+    Parameters
+    ----------
+    network : Network
+        Over the reals.
+    point : (n_inputs,) Fraction
+        Rounded to the format where it is none of its points.
+    semantics : Semantics
+        Of a floating-point format.
+
+    Returns
+    -------
+    dict from name to outputs
+        Those in exact arithmetic are rounded to float64.
+
+    Raises
+    ------
+    ShapeError
+        The point has another number of inputs.
+    InputError
+        Nothing is known about executions of this network in this format.
+    """
+    exact = [nearest((low + high) / 2) for low, high in network.enclose(point)]
+    executor, x = Executor(deployed(network, semantics)), semantics.round([nearest(v) for v in point])
+    found = {"exact arithmetic": tuple(exact)}
+    found |= {f"{semantics}, {order}": tuple(executor(x, order).tolist()) for order in executor.orders()}
+    if network.source.endswith(".onnx"):
+        with suppress(OptverifyError):
+            run = run_onnx(network.source, x.tolist())
+            found[run.runtime] = run.y
+    return found
 
 
 def violation(executor: Executor, query: Query, region: Box, point: Sequence[float]) -> Witness | None:

@@ -187,3 +187,32 @@ def test_half_precision_means_and_slopes_of_files_are_covered() -> None:
     plain = deployed(network(1, "float32"), FLOAT32).layers[0]
     foreign = deployed(net, FLOAT32).layers[0]
     assert (foreign.slack > plain.slack).all()  # type: ignore[union-attr]
+
+
+def test_a_witness_is_replayed_in_every_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for exact arithmetic, each order and onnxruntime; what is no witness is one error with exit code 3."""
+    path = Path(__file__).parent.parent / "examples" / "pendulum" / "controller.onnx"
+    net = load(path)
+    box = Box([-1] * net.n_inputs, [1] * net.n_inputs)
+    file, answer = tmp_path / "property.vnnlib", tmp_path / "answer.json"
+    file.write_text(write_vnnlib(Query.always(box, outputs(net.n_outputs)[0] >= 1000, net.n_outputs)))
+    assert (
+        main(["verify", str(path), str(file), "--semantics", "float32", "--json", str(answer), "--workers", "1"]) == 1
+    )
+    capsys.readouterr()
+    assert main(["replay", str(path), str(answer)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.rsplit(maxsplit=net.n_outputs)[0].strip() for line in lines[1:]]
+    executor = Executor(deployed(net, FLOAT32))
+    assert names[: 1 + len(executor.orders())] == ["exact arithmetic", *(f"float32, {o}" for o in executor.orders())]
+    assert names[-1].startswith("onnxruntime")
+    values = [float(line.split()[-1]) for line in lines[1:]]
+    assert max(values) - min(values) < 1e-3
+    answer.write_text('{"witness": null, "near_miss": null}')
+    assert main(["replay", str(path), str(answer)]) == 3
+    answer.write_text('{"witness": {"x": ["1/0"]}}')
+    assert main(["replay", str(path), str(answer)]) == 3
+    answer.write_text('{"witness": {"x": ["1/2"]}}')
+    assert main(["replay", str(path), str(answer)]) == 3
+    assert main(["replay", str(path), str(tmp_path / "nowhere")]) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 4

@@ -415,7 +415,7 @@ def batch_norm(
         raise InputError(f"scale {gamma.name!r} / sqrt(variance + epsilon) overflows or underflows")
     format = SEMANTICS[tensor.format]  # noqa: A001
     parts = np.concatenate([np.abs(part[part != 0]) for part in (scale, denominator, factor)])
-    if not ((parts >= format.normal) & (parts <= format.largest)).all():
+    if not ((parts >= 2 * format.normal) & (parts <= format.largest / 2)).all():  # room for the program's roundings
         build.only_over_the_reals(f"a batch normalisation has a scale or variance that is no normal {format} number")
     first, second = BATCH_NORM_ROUNDINGS
     centred = build.elementwise(1.0, ids, -centre, roundings=first)
