@@ -58,6 +58,8 @@ def deployed(network: Network, semantics: Semantics) -> Network:
     InputError
         The network computes in another format, or nothing is known about its executions.
     """
+    if network.semantics is not REAL:
+        raise InputError(f"the network is one under {network.semantics} already")
     if semantics is REAL:
         return network
     _refuse(network, semantics)
@@ -73,8 +75,6 @@ def deployed(network: Network, semantics: Semantics) -> Network:
 
 
 def _refuse(network: Network, semantics: Semantics) -> None:
-    if network.semantics is not REAL:
-        raise InputError(f"the network is one under {network.semantics} already")
     if network.only_real:
         raise InputError(f"no statement about {semantics} can be made: {network.only_real}")
     if network.format and network.format != semantics.name:

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from optverify.canonical import network_text
 from optverify.deployment import deployed, overflow
 from optverify.errors import InputError
+from optverify.expressions import outputs
 from optverify.interval import Interval
 from optverify.network import Affine, Network, Relu
+from optverify.query import Box, Query
 from optverify.semantics import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, REAL, Semantics
+from optverify.verify import verify
 from tests.every_execution import every_result
 
 FORMATS = [FLOAT16, BFLOAT16, FLOAT32]
@@ -188,6 +191,8 @@ def test_what_cannot_be_said_is_refused() -> None:
         deployed(replace(net, only_real="a Gemm has an alpha"), FLOAT32)
     with pytest.raises(InputError, match="already"):
         deployed(deployed(net, FLOAT32), FLOAT32)
+    with pytest.raises(InputError, match="already"):
+        verify(deployed(net, FLOAT32), Query.always(Box([0], [1]), outputs(1)[0] <= 2, 1))
     with pytest.raises(InputError, match="beyond the largest float16"):
         deployed(Network.from_arrays([([[1e5]], [0.0])]), FLOAT16)
     with pytest.raises(InputError, match="row 1 of layer 0"):
