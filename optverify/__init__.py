@@ -12,9 +12,11 @@ from optverify.bound import bound
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.io import load, load_property
+from optverify.modelling.cvxpy import CvxpyModel
+from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu
 from optverify.query import Box, Case, Query
-from optverify.results import BoundResult, Verdict, Verification
+from optverify.results import BoundResult, ModelBound, Verdict, Verification
 from optverify.verify import verify
 from optverify.witness import Witness
 
@@ -25,7 +27,9 @@ __all__ = [
     "BoundResult",
     "Box",
     "Case",
+    "CvxpyModel",
     "Linear",
+    "ModelBound",
     "Network",
     "OptverifyError",
     "Query",
@@ -38,5 +42,8 @@ __all__ = [
     "load",
     "load_property",
     "outputs",
+    "safe_bound",
+    "to_cvxpy",
+    "to_pyomo",
     "verify",
 ]

@@ -27,7 +27,7 @@ from optverify.search.methods import METHODS, Bounded, Task
 from optverify.search.tree import Progress
 from optverify.search.workers import one_thread
 from optverify.semantics import REAL, Semantics, named
-from optverify.solvers import name_of
+from optverify.solvers import DEFAULT, INTERIOR_POINT, name_of
 from optverify.solvers.solution import Solver
 
 MARGIN = Fraction(1, 2**30)
@@ -77,7 +77,7 @@ def bound(
     semantics: str | Semantics = REAL,
     method: str = "exact",
     sense: Literal["min", "max"] = "min",
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = DEFAULT,
     gap: float = 1e-6,
     time_limit: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -101,6 +101,8 @@ def bound(
         bound), or ``exact`` (branch and bound until the gap is closed).
     sense : "min" or "max"
     solver : str or Solver or None
+        By default HiGHS, and for ``lifted`` the package's own interior-point method; ``auto`` chooses by size and by
+        what is installed, and says why.
     gap : float
         ``exact`` ends once upper - lower <= gap * max(1, |upper|).
     time_limit : float, seconds, optional
@@ -139,13 +141,15 @@ def bound(
     arithmetic = named(semantics)
     if certificate is not None and arithmetic is not REAL:
         raise InputError(f"certificates speak about the reals only, not yet about {arithmetic}")
-    linear = _linear(network, objective)
+    linear = linear_objective(network, objective)
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
     if arithmetic is not REAL and representable(region, region.lower, arithmetic) is None:
         raise InputError(f"the region holds no {arithmetic} number")
     original, network = network, deployed(network, arithmetic)
     least = linear if sense == "min" else -linear
+    if solver == DEFAULT:
+        solver = INTERIOR_POINT if method == "lifted" else "highs"
     if certificate is not None:
         _text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
@@ -237,8 +241,19 @@ def _text(query: Query) -> str:
     return text
 
 
-def _linear(network: Network, objective: Linear | str | ArrayLike) -> Linear:
-    """Read an objective and check that its variables exist."""
+def linear_objective(network: Network, objective: Linear | str | ArrayLike) -> Linear:
+    """Read an objective of inputs and outputs and check that its variables exist.
+
+    Parameters
+    ----------
+    network : Network
+    objective : Linear, str or (n_outputs,) array
+
+    Raises
+    ------
+    InputError, ShapeError
+        It is not linear; it names an input or output that the network does not have.
+    """
     if isinstance(objective, str):
         from optverify.io.expression import parse_linear
 

@@ -2,29 +2,27 @@
 
 The format is in :mod:`optverify.records`, the checker in :mod:`optverify.checker`.
 
-The tree is walked as the checker walks it, and each record is written as the checker has just accepted it: bounds are
-computed anew as rarely as possible, multipliers become slopes of 8 bits and numbers of 11 where that still proves
-enough, and a node that is closed with what closed a node below it loses its children.
+The search has rounded what closes each node. Here is decided where bounds are computed anew, as rarely as possible and
+without any arithmetic; the checker then tells which nodes need more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from time import process_time
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from optverify.checker import Nodes, check, check_file, check_tree, gather, resumed
+from optverify.checker import Fault, Nodes, check, check_file, lower, replay, resumed
 from optverify.errors import RejectedCertificate
-from optverify.interval import Array
 from optverify.network import Network
 from optverify.proof import Close, InputSplit, Proof, walk
 from optverify.query import Goal, Query
 from optverify.records import read, write_falsified, write_unfinished, write_verified
-from optverify.rounding import COMPACT, FULL, store
 
 __all__ = ["certify", "check", "check_file", "read", "resumed", "save", "walk", "write_falsified", "write_verified"]
 
@@ -32,13 +30,10 @@ WORTH = 6
 """Leaves times splits since the last refresh that make a refresh of an inner node worth its time: for each of these
 splits it makes the refreshes of the leaves faster by about a tenth."""
 
-_Writer = Callable[[BinaryIO, Network, Query, Sequence[Proof]], None]
-
 HALVINGS = 3
 """Most times that a leaf is halved."""
 
-SURE = 2.0**-40
-"""A bound that exceeds this share of its terms is positive in all checkers."""
+_Writer = Callable[[BinaryIO, Network, Query, Sequence[Proof]], None]
 
 
 def certify(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof]) -> float:
@@ -83,40 +78,96 @@ def save(stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal]
 def _write(
     stream: BinaryIO, network: Network, query: Query, goals: Sequence[Goal], proofs: Sequence[Proof], write: _Writer
 ) -> float:
-    for goal, proof in zip(goals, proofs, strict=True):
-        shrink(goal, proof)
-    written = BytesIO()
-    write(written, network, query, proofs)
-    # What was just written is checked as anybody would check it, whatever led to it.
-    began = process_time()
-    _, again = read(BytesIO(written.getvalue()), goals)
-    for goal, proof in zip(goals, again, strict=True):
-        if check_tree(goal, proof) and write is write_verified:
-            raise RejectedCertificate("something is left open")
-    seconds = process_time() - began
-    stream.write(written.getvalue())
-    return seconds
+    for proof in proofs:
+        _plan(proof)
+    began, writing = process_time(), 0.0
+    # What was written is read and checked as anybody would check it, whatever led to it; after a change, all that
+    # the change can make a difference to.
+    parts: list[set[Proof] | None] = [None] * len(proofs)
+    while True:
+        started, written = process_time(), BytesIO()
+        write(written, network, query, proofs)
+        writing += process_time() - started
+        _, again = read(BytesIO(written.getvalue()), goals)
+        found = [_Found.of(*each) for each in zip(goals, proofs, again, parts, strict=True)]
+        writing += sum(each.seconds for each in found)
+        if not any(each.faults or each.merged for each in found):
+            stream.write(written.getvalue())
+            return process_time() - began - writing
+        started = process_time()
+        parts = [_mend(*each) for each in zip(goals, proofs, found, strict=True)]
+        writing += process_time() - started
 
 
-def shrink(goal: Goal, root: Proof) -> None:
-    """Choose where bounds are computed anew and how closes are stored, so that the checker accepts the tree.
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a check of a tree that was read back says about the nodes of the tree that was written.
 
-    Raises
-    ------
-    RejectedCertificate
-        It does not, even with all bounds computed anew.
+    Parameters
+    ----------
+    faults : list of Fault
+    merged : dict of Proof to list of Close
+        Inner nodes that these close.
+    seconds : float
+        For the latter.
     """
-    for worth in (WORTH, 0):
-        if _Settling(goal, root, worth).run():
-            return
-    raise RejectedCertificate("every part is closed, but too tightly for the checker's rounding")
+
+    faults: list[Fault]
+    merged: dict[Proof, list[Close]]
+    seconds: float
+
+    @classmethod
+    def of(cls, goal: Goal, root: Proof, back: Proof, part: set[Proof] | None) -> _Found:
+        """Check a tree, or a part of it."""
+        written = dict(zip(walk(back), walk(root), strict=True))
+        within = None if part is None else {node for node, same in written.items() if same in part}
+        faults: list[Fault] = []
+        merged: dict[Proof, list[Close]] = {}
+        seconds = 0.0
+        for nodes, wrong in replay(goal, back, within):
+            faults += [replace(fault, proof=written[fault.proof]) for fault in wrong]
+            if part is None:
+                started = process_time()
+                merged |= {written[node]: closes for node, closes in _merged(goal, nodes).items()}
+                seconds += process_time() - started
+        return cls(faults, merged, seconds)
 
 
-def _count_leaves(root: Proof) -> dict[int, int]:
-    count: dict[int, int] = {}
+def _plan(root: Proof) -> None:
+    """Choose where bounds are computed anew: at the root, at inner nodes that are worth it, and where a box ends.
+
+    Where the box is smaller than at the last refresh, what closes a node rarely does so without one.
+    """
+    leaves: dict[Proof, int] = {}
     for node in reversed(list(walk(root))):
-        count[id(node)] = sum(count[id(child)] for child in node.children) or 1
-    return count
+        leaves[node] = sum(leaves[child] for child in node.children) or 1
+    stack = [(root, WORTH, False)]  # with the splits since the last refresh, and whether one of them was of an input
+    while stack:
+        node, age, moved = stack.pop()
+        node.refresh = bool(node.children) and age * leaves[node] >= WORTH
+        node.refresh |= moved and (bool(node.closes) or node.empty)
+        age, moved = (0, False) if node.refresh else (age, moved)
+        moved |= isinstance(node.split, InputSplit)
+        stack += [(child, age + 1, moved) for child in node.children]
+
+
+def _merged(goal: Goal, nodes: Nodes) -> dict[Proof, list[Close]]:
+    """Find inner nodes, just refreshed, that are closed by what closes the first or the last leaf below them."""
+    places = [
+        (b, close)
+        for b, proof in enumerate(nodes.proofs)
+        if proof.children and proof.refresh
+        for group in np.flatnonzero(nodes.open[b]).tolist()
+        for close in dict.fromkeys(_find(proof, group, last) for last in (False, True))
+        if close is not None
+    ]
+    at = np.array([b for b, _ in places], np.intp)
+    value = lower(goal, nodes, at, [close for _, close in places], sure=True)
+    found: dict[int, dict[int, Close]] = {}
+    for (b, close), good in zip(places, (value > 0).tolist(), strict=True):
+        if good:
+            found.setdefault(b, {})[close.group] = close
+    return {nodes.proofs[b]: list(some.values()) for b, some in found.items() if len(some) == nodes.open[b].sum()}
 
 
 def _find(proof: Proof, group: int, last: bool) -> Close | None:
@@ -130,132 +181,84 @@ def _find(proof: Proof, group: int, last: bool) -> Close | None:
         proof = proof.children[-1 if last else 0]
 
 
-class _Settling:
-    """One walk over a tree: down from inner nodes that are refreshed to the next such nodes, many of them at once.
+def _mend(goal: Goal, root: Proof, found: _Found) -> set[Proof]:
+    """Cut off what is not needed, then strengthen nodes until each proves what it must.
 
-    An inner node is refreshed if its leaves times the splits since the last refresh are at least `worth`; a leaf, or
-    an inner node that closes some groups, if it needs it. A leaf that is closed no more, because nodes above it were
-    not refreshed, is halved.
+    Returns
+    -------
+    set of Proof
+        The part of the tree in which something is different now.
+
+    Raises
+    ------
+    RejectedCertificate
+        All remedies together are not enough.
     """
+    for node, closes in found.merged.items():
+        node.closes, node.split, node.children = [*node.closes, *closes], None, ()
+    parent = {child: node for node in walk(root) for child in node.children}
+    left = {root, *parent}
+    different = {above for node in found.merged if node in left for above in _up(node, parent)}
+    faults = [fault for fault in found.faults if fault.proof in left]
+    halved: dict[Proof, int] = {}
+    while faults:
+        part: set[Proof] = set()
+        for fault in faults:
+            if fault.proof in part:  # something above it has changed: that may be enough
+                continue
+            changed = _strengthen(fault, list(_up(fault.proof, parent)), halved)
+            parent |= dict.fromkeys(fault.proof.children, fault.proof)
+            part |= {*walk(changed), *_up(changed, parent)}
+        different |= part
+        faults = [fault for _, some in replay(goal, root, part) for fault in some]
+    return different
 
-    def __init__(self, goal: Goal, root: Proof, worth: int) -> None:
-        self.goal, self.root, self.worth = goal, root, worth
-        self.leaves = _count_leaves(root)
-        self.halved: dict[int, int] = {}
 
-    def run(self) -> bool:
-        """Tell whether all of the tree is proved; it is changed to what is."""
-        waiting = [Nodes.root(self.goal, self.root)]
-        while waiting:
-            nodes, waiting = gather(waiting)
-            fresh = np.array([bool(proof.children) for proof in nodes.proofs])
-            nodes, age = nodes.refreshed(self.goal.network, fresh), np.zeros(len(nodes), int)
-            moved = np.zeros(len(nodes), bool)
-            self._merge(nodes)
-            while len(nodes):
-                nodes, fresh, proved = self._records(nodes, fresh, moved)
-                if not proved.all():
-                    return False
-                cut = np.array([isinstance(proof.split, InputSplit) for proof in nodes.proofs])
-                nodes, parents = nodes.children()
-                age, moved = np.where(fresh, 0, age)[parents] + 1, (cut | moved & ~fresh)[parents]
-                below = np.array([self.leaves[id(proof)] for proof in nodes.proofs], int)
-                tops = (below > 1) & (age * below >= self.worth)
-                if tops.any():
-                    waiting.append(nodes.take(np.flatnonzero(tops)))
-                kept = np.flatnonzero(~tops)
-                nodes, age, moved, fresh = nodes.take(kept), age[kept], moved[kept], np.zeros(kept.size, bool)
-        return True
+def _up(node: Proof, parent: Mapping[Proof, Proof]) -> Iterator[Proof]:
+    """Yield a node and those above it."""
+    yield node
+    while node in parent:
+        node = parent[node]
+        yield node
 
-    def _merge(self, nodes: Nodes) -> None:
-        """Close inner nodes by what closes the first or the last leaf below them, where that is enough."""
-        places = [
-            (b, close)
-            for b, proof in enumerate(nodes.proofs)
-            if proof.children
-            for group in np.flatnonzero(nodes.open[b]).tolist()
-            for close in dict.fromkeys(_find(proof, group, last) for last in (False, True))
-            if close is not None
-        ]
-        if not places:
-            return
-        at = np.array([b for b, _ in places], np.intp)
-        closes, value, effect = store(self.goal, nodes, at, [close for _, close in places], COMPACT)
-        found: dict[int, dict[int, Close]] = {}
-        for b, close, good in zip(at.tolist(), closes, (value > SURE * effect.sum(axis=1)).tolist(), strict=True):
-            if good:
-                found.setdefault(b, {})[close.group] = close
-        for b, closed in found.items():
-            if len(closed) == nodes.open[b].sum():
-                proof = nodes.proofs[b]
-                proof.closes, proof.split, proof.children, proof.open = list(closed.values()), None, (), False
 
-    def _records(
-        self, nodes: Nodes, fresh: NDArray[np.bool_], moved: NDArray[np.bool_]
-    ) -> tuple[Nodes, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Settle closes; refresh nodes where they need it. Return the nodes, which are fresh, and which are proved.
+def _strengthen(fault: Fault, path: Sequence[Proof], halved: dict[Proof, int]) -> Proof:
+    """Try the next remedy; return the top of what is different now.
 
-        Where the box is smaller than at the last refresh (`moved`), closes rarely do without one: it is not tried.
-        """
-        ends = np.array([bool(proof.closes) or proof.empty for proof in nodes.proofs])
-        nodes, fresh = nodes.refreshed(self.goal.network, ends & moved & ~fresh), fresh | (ends & moved)
-        proved = self._settle(nodes, np.arange(len(nodes)), fresh)
-        late = ~proved & ~fresh
-        if late.any():
-            nodes, fresh = nodes.refreshed(self.goal.network, late), fresh | late
-            proved[late] = self._settle(nodes, np.flatnonzero(late), fresh)
-        for b, proof in enumerate(nodes.proofs):
-            proof.refresh = bool(fresh[b])
-            nodes.open[b, [close.group for close in proof.closes]] = False
-            nodes.open[b] &= not proof.empty
-            proved[b] &= bool(proof.children) or proof.open or not nodes.open[b].any()
-        return nodes, fresh, proved
+    Bounds are computed anew as near to the node as possible, and then at all nodes between: multipliers that were found
+    for the bounds of the search are not as good for others.
+    """
+    node = fault.proof
+    if not node.refresh:
+        node.refresh = True
+        return node
+    known = itertools.dropwhile(lambda above: above.refresh, path)
+    stale = list(itertools.takewhile(lambda above: not above.refresh, known))
+    if stale:
+        for other in walk(stale[-1]):
+            other.refresh |= bool(other.children)
+        return stale[-1]
+    if any(close.spare for close in node.closes):
+        node.closes = [close.spare or close for close in node.closes]
+    else:
+        _divide(fault, halved)
+    return node
 
-    def _settle(self, nodes: Nodes, here: NDArray[np.intp], fresh: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Store the closes of some nodes as compactly as they prove enough; tell for which nodes that did.
 
-        Where bounds are not fresh only the compact format is tried: a refresh is the next remedy. A close that proves
-        nothing on a fresh node is handed down to the children.
-        """
-        part, keen = nodes.take(here), fresh[here]
-        empty = np.broadcast_to(part.bounds.empty, len(part))
-        proved = np.array([not proof.empty for proof in part.proofs], bool) | empty
-        places = [(b, i) for b, proof in enumerate(part.proofs) if not proof.empty for i in range(len(proof.closes))]
-        down: list[tuple[int, int, Array]] = []
-        for how in (COMPACT, FULL):
-            at = np.array([b for b, _ in places], np.intp)
-            closes, value, effect = store(self.goal, part, at, [part.proofs[b].closes[i] for b, i in places], how)
-            again = []
-            for n, ((b, i), close) in enumerate(zip(places, closes, strict=True)):
-                finer = how is COMPACT and close.g is not None
-                if empty[b] or value[n] > (SURE * effect[n].sum() if finer else 0.0):
-                    part.proofs[b].closes[i] = close
-                elif not keen[b]:
-                    proved[b] = False
-                elif finer:
-                    again.append((b, i))
-                else:
-                    down.append((b, i, effect[n]))
-            places = again
-        for b, i, worth in sorted(down, key=lambda it: it[:2], reverse=True):  # from the last, as closes are taken out
-            proved[b] &= self._hand_down(part, b, i, worth)
-        return proved
-
-    def _hand_down(self, nodes: Nodes, b: int, i: int, effect: Array) -> bool:
-        """Leave a close to the children of a node; halve a leaf along the input with the largest effect."""
-        proof = nodes.proofs[b]
-        if not proof.children:
-            times = self.halved.get(id(proof), 0) + 1
-            index = int(effect[1:].argmax())
-            low, high = float(nodes.box.lower[b, index]), float(nodes.box.upper[b, index])
-            split = InputSplit(index, 0.5 * low + 0.5 * high)
-            if times > HALVINGS or not low < split.at < high:
-                return False
-            proof.split, proof.children = split, (Proof(open=proof.open), Proof(open=proof.open))
-            proof.open = False
-            for child in proof.children:
-                self.leaves[id(child)], self.halved[id(child)] = 1, times
-        close = proof.closes.pop(i)
-        for child in proof.children:
-            child.closes.append(close)
-        return True
+def _divide(fault: Fault, halved: dict[Proof, int]) -> None:
+    """Leave what a node does not prove to its children; a leaf gets some, the halves along its widest input."""
+    node = fault.proof
+    if not node.children:
+        times, box = halved.get(node, 0) + 1, fault.box
+        index = int((box.upper - box.lower).argmax())
+        low, high = float(box.lower[index]), float(box.upper[index])
+        at = 0.5 * low + 0.5 * high
+        if times > HALVINGS or not low < at < high or not (node.closes or node.empty):
+            raise RejectedCertificate(f"closed too tightly for the checker's rounding: {fault.reason}")
+        node.split, node.children = InputSplit(index, at), (Proof(open=node.open), Proof(open=node.open))
+        node.open = False
+        halved |= dict.fromkeys(node.children, times)
+    for child in node.children:
+        child.closes += node.closes
+        child.empty |= node.empty
+    node.closes, node.empty = [], False

@@ -6,7 +6,7 @@ shares nothing. A node starts with the bounds of its parent, cut by the split; a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -24,13 +24,17 @@ from optverify.preactivation import Bounds
 from optverify.proof import Close, InputSplit, Proof
 from optverify.query import Goal, Query
 from optverify.records import Header, read
-from optverify.safe.multipliers import Frame, Multipliers, Slopes, relu_slopes
+from optverify.safe.multipliers import Frame, LinearBounds, Multipliers, Slopes, relu_slopes
 
 BATCH, ENTRIES = 256, 4_000_000
 """Most nodes at once, and most intervals of theirs."""
 
 ROWS = 512
 """Most closes evaluated at once."""
+
+
+SURE = 2.0**-40
+"""A bound that exceeds this share of its terms is positive in all checkers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +100,8 @@ class Nodes:
             z.lower[here], z.upper[here] = new.lower, new.upper
         return replace(self, bounds=Bounds(tuple(layers)))
 
-    def children(self) -> tuple[Nodes, NDArray[np.intp]]:
-        """Return both halves of all nodes that are split and not done, one after the other, and whose they are.
+    def children(self, within: Container[Proof] | None = None) -> Nodes:
+        """Return both halves of all nodes that are split and not done, one after the other; some of them if asked.
 
         Raises
         ------
@@ -119,7 +123,10 @@ class Nodes:
             elif split is not None:
                 z, j = halves.bounds.layers[split.relu], split.index
                 z.upper[low, j], z.lower[low + 1, j] = min(z.upper[low, j], 0.0), max(z.lower[low + 1, j], 0.0)
-        return replace(halves, depth=halves.depth + 1), index
+        halves = replace(halves, depth=halves.depth + 1)
+        if within is None:
+            return halves
+        return halves.take(np.array([b for b, proof in enumerate(halves.proofs) if proof in within], np.intp))
 
     @staticmethod
     def joined(parts: Sequence[Nodes]) -> Nodes:
@@ -156,7 +163,7 @@ class Advised:
     @classmethod
     def of(cls, network: Network, closes: Sequence[Close]) -> Advised:
         """Spread the advice of closes over arrays."""
-        masks = [layer.mask for layer in network.layers if isinstance(layer, Relu)]
+        masks = network.masks
         slopes, multipliers = np.full((2, len(closes), sum(int(mask.sum()) for mask in masks)), np.nan)
         for b, close in enumerate(closes):
             if close.advice is not None:
@@ -192,7 +199,7 @@ def objectives(goal: Goal, closes: Sequence[Close]) -> Array:
     return found
 
 
-def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close]) -> Array:
+def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close], *, sure: bool = False) -> Array:
     """Bound mu . rows of many closes from below, each on its node.
 
     Parameters
@@ -202,6 +209,8 @@ def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close
     at : (c,) int
         The node of each close.
     closes : sequence of c Close
+    sure : bool
+        Whatever the order of sums: see :func:`surely`.
 
     Returns
     -------
@@ -212,8 +221,18 @@ def lower(goal: Goal, nodes: Nodes, at: NDArray[np.intp], closes: Sequence[Close
     for here in portions([close.advice is None for close in closes]):
         some = [closes[i] for i in here.tolist()]
         choose: Multipliers = Slopes() if some[0].advice is None else Advised.of(goal.network, some)
-        value[here] = nodes.frame(goal.network, at[here]).lower(objectives(goal, some), choose).value[:, 0]
+        frame = nodes.frame(goal.network, at[here])
+        found = frame.lower(objectives(goal, some), choose)
+        value[here] = surely(found, frame.region) if sure else found.value[:, 0]
     return value
+
+
+def surely(found: LinearBounds, region: Interval) -> Array:
+    """Return bounds, (c, 1) of them, less what the order of sums or the exact checker's grid may take away."""
+    with np.errstate(all="ignore"):
+        size = region.magnitude() + (region.upper - region.lower)
+        terms = np.abs(found.constant[:, 0]) + (np.abs(found.coefficients[:, 0]) * size).sum(axis=1)
+        return np.asarray(np.nan_to_num(found.value[:, 0] - SURE * terms, nan=-np.inf, posinf=np.inf, neginf=-np.inf))
 
 
 def portions(kinds: Sequence[object]) -> Iterator[NDArray[np.intp]]:
@@ -224,6 +243,22 @@ def portions(kinds: Sequence[object]) -> Iterator[NDArray[np.intp]]:
             yield part[start : start + ROWS]
 
 
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """A node that does not prove what it must.
+
+    Parameters
+    ----------
+    proof : Proof
+    box : Interval, ends of shape (n_inputs,)
+    reason : str
+    """
+
+    proof: Proof
+    box: Interval
+    reason: str
+
+
 def check_tree(goal: Goal, root: Proof) -> list[Nodes]:
     """Replay a tree; return its open nodes, of which a certificate has none.
 
@@ -232,21 +267,52 @@ def check_tree(goal: Goal, root: Proof) -> list[Nodes]:
     RejectedCertificate
         Some node does not prove what it must.
     """
-    waiting, unfinished = [Nodes.root(goal, root)], []
-    while waiting:
-        nodes, waiting = gather(waiting)
-        nodes = nodes.refreshed(goal.network, np.array([proof.refresh for proof in nodes.proofs]))
-        reasons = _faults(goal, nodes)
-        if reasons:
-            b = min(reasons)
-            raise RejectedCertificate(f"node at depth {nodes.depth[b]}: {reasons[b]}")
+    unfinished: list[Nodes] = []
+    for nodes, faults in replay(goal, root):
+        if faults:
+            raise RejectedCertificate(faults[0].reason)
         left = [b for b, proof in enumerate(nodes.proofs) if proof.open and nodes.open[b].any()]
         if left:
             unfinished.append(nodes.take(np.array(left, np.intp)))
-        children, _ = nodes.children()
+    return unfinished
+
+
+def replay(goal: Goal, root: Proof, within: Container[Proof] | None = None) -> Iterator[tuple[Nodes, list[Fault]]]:
+    """Go through a tree; yield batch by batch the nodes that have something to prove, and those that fail.
+
+    Parameters
+    ----------
+    goal : Goal
+    root : Proof
+    within : container of Proof, optional
+        Go no further than this part of the tree.
+
+    Raises
+    ------
+    RejectedCertificate
+        An input is cut outside its interval.
+    """
+    waiting = [Nodes.root(goal, root)]
+    ready: list[Nodes] = []
+    while waiting or ready:
+        # Nodes that are only split cost next to nothing: those that cost something are collected to full batches.
+        if waiting and sum(len(nodes) for nodes in ready) < BATCH:
+            nodes, waiting = gather(waiting)
+            costly = np.array([_has_work(proof) for proof in nodes.proofs])
+            if costly.any():
+                ready.append(nodes.take(np.flatnonzero(costly)))
+            nodes = nodes.take(np.flatnonzero(~costly))
+        else:
+            nodes, ready = Nodes.joined(ready), []
+            nodes = nodes.refreshed(goal.network, np.array([proof.refresh for proof in nodes.proofs]))
+            yield nodes, _faults(goal, nodes)
+        children = nodes.children(within)
         if len(children):
             waiting.append(children)
-    return unfinished
+
+
+def _has_work(proof: Proof) -> bool:
+    return proof.refresh or bool(proof.closes) or proof.empty or not proof.children
 
 
 def gather(waiting: list[Nodes]) -> tuple[Nodes, list[Nodes]]:
@@ -264,7 +330,7 @@ def gather(waiting: list[Nodes]) -> tuple[Nodes, list[Nodes]]:
     return Nodes.joined(taken), waiting
 
 
-def _faults(goal: Goal, nodes: Nodes) -> dict[int, str]:
+def _faults(goal: Goal, nodes: Nodes) -> list[Fault]:
     """Evaluate all records of refreshed nodes but their splits; mark what they close."""
     empty, wrong = np.broadcast_to(nodes.bounds.empty, len(nodes)), {}
     at = np.array([b for b, proof in enumerate(nodes.proofs) for _ in proof.closes], np.intp)
@@ -281,7 +347,10 @@ def _faults(goal: Goal, nodes: Nodes) -> dict[int, str]:
                 wrong[b] = "it is said to be empty, and is not shown to be"
         elif proof.split is None and not proof.open and nodes.open[b].any():
             wrong[b] = f"group {int(nodes.open[b].argmax())} is left open"
-    return wrong
+    return [
+        Fault(nodes.proofs[b], nodes.box.take(b), f"node at depth {nodes.depth[b]}: {why}")
+        for b, why in sorted(wrong.items())
+    ]
 
 
 def check_file(path: str, network: Network, query: Query) -> Header:

@@ -126,9 +126,11 @@ def _build_parser() -> argparse.ArgumentParser:
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument(
             "--solver",
-            default="highs",
+            default="highs" if command is verify else "default",
             metavar="NAME",
-            help="for programs (default highs); optverify solvers lists them",
+            help="for programs (default highs"
+            + ("" if command is verify else ", for lifted 'interior point'")
+            + "); optverify solvers lists them",
         )
         command.add_argument(
             "--workers", type=_count, metavar="N", help="processes for long searches (default: one a core, at most 4)"
@@ -260,8 +262,10 @@ def _bound(options: argparse.Namespace) -> int:
     from optverify.bound import bound
     from optverify.io import load, load_property
     from optverify.io.expression import parse_linear
+    from optverify.solvers import DEFAULT, INTERIOR_POINT
 
-    _check_solver(options.solver)
+    if options.solver not in (DEFAULT, INTERIOR_POINT):
+        _check_solver(options.solver)
     objective = parse_linear(options.objective, "--objective")
     beside = None if options.certificate is None else options.certificate + ".vnnlib"
     _refuse_overwriting([options.json, options.certificate, beside], [options.network, options.property])

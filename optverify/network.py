@@ -334,10 +334,15 @@ class Network:
         """Positions of the Relu layers."""
         return tuple(i for i, layer in enumerate(self.layers) if isinstance(layer, Relu))
 
+    @cached_property
+    def masks(self) -> tuple[NDArray[np.bool_], ...]:
+        """Which coordinates each Relu rectifies."""
+        return tuple(layer.mask for layer in self.layers if isinstance(layer, Relu))
+
     @property
     def n_neurons(self) -> int:
         """Number of rectified coordinates."""
-        return sum(int(layer.mask.sum()) for layer in self.layers if isinstance(layer, Relu))
+        return sum(int(mask.sum()) for mask in self.masks)
 
     @cached_property
     def has_slack(self) -> bool:

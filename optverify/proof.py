@@ -62,16 +62,16 @@ class Close:
     group : int
     weights : tuple of int
         mu, one per row of the group.
-    g : tuple of arrays, one per Relu, or None
-        Multipliers as the search found them, NaN where the CROWN rule is meant; None stands for the rule everywhere.
     advice : Advice, optional
-        The same as a certificate stores it.
+        How a certificate says to choose multipliers; None stands for the CROWN rule everywhere.
+    spare : Close, optional
+        The same in more bits, should that not be enough for a checker.
     """
 
     group: int
     weights: tuple[int, ...]
-    g: tuple[Array, ...] | None = None
     advice: Advice | None = None
+    spare: Close | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from optverify.canonical import network_digest, property_digest
 from optverify.errors import MalformedCertificate
-from optverify.network import Network, Relu
+from optverify.network import Network
 from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof
 from optverify.query import Goal, Query
 
@@ -64,7 +64,7 @@ class Header:
 
 def neurons(network: Network) -> list[tuple[int, int]]:
     """Return Relu and coordinate of each neuron, in the order in which advice numbers them."""
-    masks = [layer.mask for layer in network.layers if isinstance(layer, Relu)]
+    masks = network.masks
     return [(k, j) for k, mask in enumerate(masks) for j in np.flatnonzero(mask).tolist()]
 
 

@@ -272,6 +272,74 @@ class BoundResult:
         )
 
 
+@dataclass(frozen=True)
+class ModelBound:
+    """The answer of :func:`safe_bound`: how far the optimum of a model can be at most.
+
+    Parameters
+    ----------
+    bound : float
+        Rigorous: no point of the model is below it (`sense` min) or above it (max). inf, for a maximum -inf: the model
+        has no point at all; the other infinity: nothing is proved.
+    sense : "min" or "max"
+    claim : float or None
+        What a solver says the optimum is: the model's own solver if there was one. Not a proof of anything.
+    advice : str
+        Whose multipliers are behind the bound.
+    reason : str
+        The solver's words, or why nothing is proved.
+    variables, rows : int
+        Of the model as it was read; conditions on one variable are its bounds, not rows.
+    """
+
+    bound: float
+    sense: Literal["min", "max"]
+    claim: float | None
+    advice: str
+    reason: str
+    variables: int
+    rows: int
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether it is proved that the model has no point."""
+        return self.bound == (math.inf if self.sense == "min" else -math.inf)
+
+    @property
+    def gap(self) -> float | None:
+        """How far the bound is from the claim; None without a claim."""
+        if self.claim is None:
+            return None
+        return self.claim - self.bound if self.sense == "min" else self.bound - self.claim
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values (infinite numbers become None)."""
+        values = {**asdict(self), "gap": self.gap, "infeasible": self.infeasible}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+    def _title(self) -> str:
+        return "minimum of the model" if self.sense == "min" else "maximum of the model"
+
+    def _rows(self) -> dict[str, str]:
+        relation = ">=" if self.sense == "min" else "<="
+        proved = "no point satisfies the model" if self.infeasible else f"{relation} {text.exact(self.bound)}"
+        return {
+            "proved": proved,
+            "claim (solver)": text.number(self.claim),
+            "multipliers": f"{self.advice}: {self.reason}" if self.reason else self.advice,
+            "model": f"{self.variables} variables, {self.rows} rows",
+        }
+
+    def __str__(self) -> str:
+        return text.card(self._title(), self._rows())
+
+    def __repr__(self) -> str:
+        return f"<ModelBound: {self.sense} {'>=' if self.sense == 'min' else '<='} {self.bound!r}>"
+
+    def _repr_html_(self) -> str:
+        return html.card(self._title(), self._rows())
+
+
 @cache
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""

@@ -24,7 +24,9 @@ from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
 from optverify.search.expand import Method
 from optverify.search.guide import AFTER as GUIDE_AFTER
-from optverify.search.guide import guide, guide_seconds
+from optverify.search.guide import AGAIN as GUIDE_AGAIN
+from optverify.search.guide import SUBTREE_SECONDS, guide, guide_seconds, stubborn
+from optverify.search.node import Node
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
@@ -211,9 +213,10 @@ def verify(
         Crew(goals, workers) as crew,
     ):
         target = (_Counterexample if arithmetic is REAL else _BadExecution)(network, query)
-        method = Method(strategy or Hybrid(), solver, seed=seed, stop_at=target.stop_at)
+        keep = certificate is not None or save is not None or resume is not None
+        method = Method(strategy or Hybrid(), solver, proof=keep, seed=seed, stop_at=target.stop_at)
         run = _Run(original, target, goals, method, crew, progress)
-        run.start(resume, keep=certificate is not None or save is not None or resume is not None)
+        run.start(resume)
         stop = run.search(np.inf if time_limit is None else time_limit)
         return run.answer(stop, proof_file, save_file)
 
@@ -240,10 +243,10 @@ class _Run:
         self.outcomes: list[Outcome] = []
         self.claims: list[float] = []
 
-    def start(self, resume: str | None, *, keep: bool) -> None:
+    def start(self, resume: str | None) -> None:
         """Set the searches up, each at its root or with the open nodes of a saved tree."""
         for goal in self.goals:
-            proof = Proof(open=True) if keep else None
+            proof = Proof(open=True) if self.method.proof else None
             self.searches.append(Search(goal, self.target, self.crew, self.method, report=self.progress, proof=proof))
         if resume is not None:
             from optverify.certificate import resumed
@@ -266,11 +269,13 @@ class _Run:
                 # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
                 if stop not in (Stop.CLOSED, Stop.STUCK):
                     break
-                guided = self.method.solver is not None
-                outcome = search.run(deadline - time.monotonic(), nodes=GUIDE_AFTER if guided else np.inf)
-                if outcome.stop is Stop.NODES:
-                    patience -= self._guide(search, patience)
-                    outcome = search.run(deadline - time.monotonic())
+                node: Node | None = Node.root(search.goal)
+                limit = np.inf if self.method.solver is None else GUIDE_AFTER
+                while (outcome := search.run(deadline - time.monotonic(), limit)).stop is Stop.NODES:
+                    if node is not None:
+                        patience -= self._guide(search, node, patience)
+                    limit = GUIDE_AGAIN * limit if patience > 0 else np.inf
+                    node = stubborn(search.goal, search.open_nodes())
                 self.outcomes.append(outcome)
                 ended, seconds = self._settled(search, outcome.stop, patience)
                 patience -= seconds
@@ -299,11 +304,11 @@ class _Run:
         """Ask the guide for a lower point where a search ended with a doubt; return how it ended, and the seconds."""
         if ended is not Stop.FOUND or self.target.found():
             return ended, 0.0
-        seconds = 0.0 if self.method.solver is None else self._guide(search, patience)
+        seconds = 0.0 if self.method.solver is None else self._guide(search, Node.root(search.goal), patience)
         return Stop.FOUND if self.target.found() else Stop.STUCK, seconds
 
-    def _guide(self, search: Search, patience: float) -> float:
-        """Let a mixed-integer solver look at a goal; return the seconds that it took."""
+    def _guide(self, search: Search, node: Node, patience: float) -> float:
+        """Let a mixed-integer solver look at a part of a goal; return the seconds that it took."""
         began = time.monotonic()
 
         def offer(x: Array) -> bool:
@@ -313,7 +318,10 @@ class _Run:
             return self.target.witness is not None
 
         assert self.method.solver is not None
-        self.claims.append(guide(search.goal, self.method.solver, began + patience, offer))
+        seconds = min(patience, SUBTREE_SECONDS) if node.depth else patience
+        claim = guide(search.goal, node, self.method.solver, began + seconds, offer)
+        if not node.depth:
+            self.claims.append(claim)
         return time.monotonic() - began
 
     def answer(self, stop: Stop, proof_file: BinaryIO | None, save_file: BinaryIO | None) -> Verification:

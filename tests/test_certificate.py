@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from optverify import Box, Network, Query, Verdict, kernel, outputs, verify
 from optverify.canonical import network_text, property_text
-from optverify.certificate import certify, check, check_file, read, shrink, write_verified
+from optverify.certificate import certify, check, check_file, read, write_verified
 from optverify.errors import CertificateError, InputError, MalformedCertificate, OutputError, RejectedCertificate
 from optverify.network import Affine
 from optverify.proof import Close, InputSplit, NeuronSplit, Proof, walk
@@ -230,10 +230,10 @@ def test_what_is_not_needed_is_left_out() -> None:
     certify(stream, network, easy, [goal], [root])
     ((small,),) = read(io.BytesIO(stream.getvalue()), [goal])[1:]
     assert [(len(node.closes), node.children) for node in walk(small)] == [(1, ())]
-    assert small.closes[0].weights == (1,)
+    assert small.closes[0].weights in ((3,), (2**40,))
     exact(network, easy, stream.getvalue())
     leaf = Proof(closes=[Close(0, (1,))])
-    shrink(goal, leaf)
+    certify(io.BytesIO(), network, easy, [goal], [leaf])
     assert not leaf.refresh
     assert high.closes
 

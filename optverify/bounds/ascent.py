@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optverify.interval import Array, times
-from optverify.network import Affine, Relu
+from optverify.network import Affine
 from optverify.safe.multipliers import Frame, Stored, relu_slopes
 
 STEPS = 6
@@ -66,7 +66,7 @@ class _Ascent:
     def __init__(self, frame: Frame, objective: Array, threshold: Array) -> None:
         network = frame.network
         self.layers, self.region, self.objective, self.threshold = network.layers, frame.region, objective, threshold
-        masks = [layer.mask for layer in network.layers if isinstance(layer, Relu)]
+        masks = network.masks
         z = [frame.inputs[k] for k in network.relus]
         slopes = [relu_slopes(z) for z in z]
         self.open = [mask & (z.lower < 0) & (z.upper > 0) for mask, z in zip(masks, z, strict=True)]

@@ -13,6 +13,9 @@ from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Unit
 MAX_ENTRIES = 4_000_000
 """Most coefficients of one backward pass; longer lists of objectives go in parts to bound the memory."""
 
+CACHED = 100_000
+"""Most coefficients at once where there are many boxes: larger arrays leave the cache."""
+
 
 def crown(
     network: Network,
@@ -69,7 +72,7 @@ def _both_sides(frame: Frame, open_: NDArray[np.bool_]) -> Interval:
     lower, upper = np.full(open_.shape, -np.inf), np.full(open_.shape, np.inf)
     widest = max(z.shape[-1] for z in frame.inputs)
     box, neuron = np.nonzero(open_)
-    part = max(1, MAX_ENTRIES // (2 * widest))
+    part = max(1, (MAX_ENTRIES if len(open_) == 1 else CACHED) // (2 * widest))
     for start in range(0, box.size, part):
         b, j = box[start : start + part], neuron[start : start + part]
         sign, both = np.repeat([1.0, -1.0], j.size), np.concatenate([j, j])

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optverify import solvers
 from optverify.errors import InputError
 from optverify.formulations.encoder import Objective
 from optverify.formulations.lifted import Ball, Lifted, lifted
 from optverify.formulations.rlt import with_violated_products
-from optverify.formulations.semidefinite import dual_form, primal_form, read_lifted
 from optverify.interval import Array, Interval
 from optverify.network import Network
 from optverify.preactivation import Bounds
 from optverify.safe.lifted import Proved, safe_bound
-from optverify.solvers.interior_point import LiftedSolution, solve_lifted
-from optverify.solvers.solution import Solution, Solver, Status
+from optverify.solvers import INTERIOR_POINT
+from optverify.solvers.interior_point import LiftedSolution
+from optverify.solvers.lifted import solve_lifted_by
+from optverify.solvers.solution import Solver, Status
 
 LARGEST = 8000
 """Most conditions: the Schur complement has that order, 0.5 GB, and several of its size are held."""
@@ -63,6 +63,8 @@ def lifted_bound(
     stop_above: float = np.inf,
     stop_below: float = -np.inf,
     time_limit: float | None = None,
+    solver: str | Solver = INTERIOR_POINT,
+    start: LiftedSolution | None = None,
 ) -> LiftedBound:
     """Bound an objective by the lifted relaxation.
 
@@ -79,11 +81,17 @@ def lifted_bound(
     stop_above, stop_below : float
         See :func:`optverify.solvers.interior_point.solve_lifted`; `stop_below` is for the last round.
     time_limit : float, seconds, optional
+    solver : str or Solver
+        See :func:`optverify.solvers.lifted.solve_lifted_by`.
+    start : LiftedSolution, optional
+        Of another objective over the same region, with the same bounds.
 
     Raises
     ------
     ShapeError, InputError
         See :func:`optverify.formulations.lifted.lifted`; or the relaxation is too large to be solved.
+    InputError, SolverUnavailable, UnsupportedProgram
+        See :func:`optverify.solvers.lifted.solve_lifted_by`.
     """
     deadline = np.inf if time_limit is None else time.monotonic() + time_limit
     relaxation = lifted(network, region, bounds, objective, ball)
@@ -96,7 +104,9 @@ def lifted_bound(
             raise InputError(f"the lifted relaxation has {size} conditions; more than {LARGEST} are too many")
         left = max(deadline - time.monotonic(), 0.01) if np.isfinite(deadline) else None
         floor = stop_below if done == rounds else -np.inf
-        solution = solve_lifted(relaxation, stop_above=stop_above, stop_below=floor, time_limit=left)
+        solution = solve_lifted_by(
+            relaxation, solver, stop_above=stop_above, stop_below=floor, time_limit=left, start=start
+        )
         proved = safe_bound(relaxation, solution.products, solution.box, solution.point)
         if best is None or proved.lower > best.lower:
             point = _input(relaxation, region, solution.moments[1:, 0])
@@ -106,37 +116,9 @@ def lifted_bound(
             further = with_violated_products(relaxation, solution.moments)
         if further is relaxation:
             break
-        relaxation = further
+        relaxation, start = further, solution
     assert best is not None
     return best
-
-
-def solver_bound(
-    relaxation: Lifted, solver: str | Solver, *, form: str = "dual", time_limit: float | None = None
-) -> tuple[Proved, Solution]:
-    """Bound an objective by the lifted relaxation with a generic solver; its answer is advice like any other.
-
-    Parameters
-    ----------
-    relaxation : Lifted
-    solver : str or Solver
-        That takes semidefinite cones.
-    form : "dual" or "primal"
-        See :mod:`optverify.formulations.semidefinite`.
-    time_limit : float, seconds, optional
-
-    Raises
-    ------
-    InputError, SolverUnavailable, UnsupportedProgram
-        Unknown names; the solver is not there or does not take such programs.
-    """
-    if form not in ("dual", "primal"):
-        raise InputError(f"the form is 'dual' or 'primal', not {form!r}")
-    program = dual_form(relaxation) if form == "dual" else primal_form(relaxation)
-    solution = solvers.get(solver).solve(program, time_limit=time_limit)
-    found = read_lifted(relaxation, program, solution.primal if form == "dual" else solution.dual)
-    box, products = (None, None) if found is None else found
-    return safe_bound(relaxation, products, box), solution
 
 
 def _input(relaxation: Lifted, region: Interval, mean: Array) -> Array:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from optverify.formulations.lifted import Lifted
-from optverify.formulations.program import Block, Cone, Program
+from optverify.formulations.program import Block, Cone, Program, matrix_of
 from optverify.interval import Array
 
 ROOT = np.sqrt(2.0)
@@ -121,6 +121,32 @@ def read_lifted(lifted: Lifted, program: Program, vector: Array | None) -> tuple
     y[~lifted.equality] = vector[program.rows["y"].indices]
     y[lifted.equality] = vector[program.rows["y="].indices]
     return vector[program.rows["box"].indices], y
+
+
+def read_moments(lifted: Lifted, program: Program, vector: Array | None) -> Array | None:
+    """Read the columns of X for 1 and the hidden variables off a solution of one of the two forms.
+
+    Parameters
+    ----------
+    lifted : Lifted
+    program : Program
+        That :func:`dual_form` or :func:`primal_form` made of it.
+    vector : float64 or None
+        The solver's dual vector for the dual form, its primal vector for the primal form.
+
+    Returns
+    -------
+    (1 + N, 1 + H) float64
+        None if the vector is missing, of another size or not finite, or X_00 is not positive.
+    """
+    n = 1 + lifted.n_variables
+    dual = "gamma" in program.variables
+    size = program.n_rows if dual else program.n_variables
+    if vector is None or np.shape(vector) != (size,) or not np.isfinite(vector).all():
+        return None
+    row, column = _triangle(n)
+    X = matrix_of(vector if dual else np.concatenate([[1.0], vector]) * np.where(row == column, 1.0, ROOT))
+    return X[:, : 1 + lifted.hidden] / X[0, 0] if X[0, 0] > 0 else None
 
 
 def _triangle(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -213,4 +213,7 @@ def tangent(form: Quadratic, H: Array, delta: Array, z: Array) -> float:
     parts = np.concatenate([[form.m, -form.lost], -slope, -delta, -up(square + TINY)])
     if not np.isfinite(parts).all():
         return -inf
-    return nextafter(fsum(parts.tolist()) - TINY, -inf)
+    try:
+        return nextafter(fsum(parts.tolist()) - TINY, -inf)
+    except OverflowError:
+        return -inf

@@ -311,26 +311,28 @@ class Frame:
             for position in range(self.depth - 2, -1, -1):
                 layer = layers[position]
                 if isinstance(layer, Affine):
-                    lost = lost + _rowwise(np.abs(v), self._error[position][box])
+                    lost += _rowwise(np.abs(v), self._error[position].take(box, axis=0))
                     constant = v @ layer.bias
                     v = times(v, layer.weight.T)
-                    kept = kept & _all_finite(v)
-                    total, size = total + constant, size + np.abs(constant)
+                    kept &= _all_finite(v)
+                    total += constant
+                    size += np.abs(constant)
                     terms += 1
                 else:
                     rule = self._rule_at(position)
                     negative = np.minimum(v, 0.0)
-                    least = _rowwise(negative, rule.cost[box])
-                    total, size = total + least, size - least
-                    negative *= rule.turn[box]
-                    v = v * rule.below[box]
+                    least = _rowwise(negative, rule.cost.take(box, axis=0))
+                    total += least
+                    size -= least
+                    negative *= rule.turn.take(box, axis=0)
+                    v *= rule.below.take(box, axis=0)
                     v += negative
                     terms += layer.mask.size + 4
             region = self.inputs[0]
-            ends = np.where(v > 0, v * region.lower[box], v * region.upper[box])
-            size = size + np.abs(ends).sum(-1)
+            ends = np.where(v > 0, v * region.lower.take(box, axis=0), v * region.upper.take(box, axis=0))
+            size += np.abs(ends).sum(-1)
             terms += v.shape[-1] + 4
-            lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard[box]
+            lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard.take(box, axis=0)
             value = down(down(total + ends.sum(-1)) - lost)
             return np.where(kept & np.isfinite(value) & _all_finite(v), value, -np.inf)
 
@@ -365,7 +367,7 @@ class Frame:
 
 def _all_finite(v: Array) -> NDArray[np.bool_]:
     """Tell which rows hold finite numbers only; a sum that overflows counts as not."""
-    return np.asarray(np.isfinite(v.sum(-1)))
+    return np.asarray(np.isfinite(v @ np.ones(v.shape[-1])))
 
 
 def _total(magnitude: Array) -> Array:

@@ -37,7 +37,7 @@ class Active:
     @classmethod
     def of(cls, network: Network, known: Bounds | None) -> Active:
         """Leave out what `known`, ends of shape (B, n_k), proves to be inactive on all B nodes."""
-        masks = [layer.mask for layer in network.layers if isinstance(layer, Relu)]
+        masks = network.masks
         everything = cls(network, tuple(np.arange(mask.size) for mask in masks))
         if known is None:
             return everything

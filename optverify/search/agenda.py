@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -59,11 +60,15 @@ class Agenda:
             into.append(self._heap[0][-1])
             heappop(self._heap)
 
+    def nodes(self) -> Iterator[Node]:
+        """Yield the nodes of all leaves, in no particular order."""
+        return (leaf.node for *_, leaf in self._heap)
+
     def least(self) -> float:
         """Return the least bound of all leaves, +inf if there is none."""
         if self._heap and not self._newest_first:
             return self._heap[0][0]
-        return min((leaf.node.value for *_, leaf in self._heap), default=np.inf)
+        return min((node.value for node in self.nodes()), default=np.inf)
 
     def _entry(self, leaf: Leaf) -> tuple[float, int, Leaf]:
         number = next(self._number)

@@ -6,6 +6,7 @@ A pure function of its arguments, so that it runs as well in another process, an
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from optverify.bounds.ascent import ascend
 from optverify.bounds.crown import crown, output_bounds
 from optverify.interval import Array, Interval
-from optverify.proof import Close, InputSplit, Split
+from optverify.proof import Advice, Close, InputSplit, Split
 from optverify.query import Goal
+from optverify.rounding import advice, rounded
 from optverify.safe.multipliers import mean_bound
 from optverify.search import attack
 from optverify.search.active import Active
@@ -57,6 +59,8 @@ class Method:
         Improve the multipliers of nodes that stay open by a few steps of ascent.
     seed : int
         For random points.
+    proof : bool
+        Write down what closes nodes, for a certificate or to go on later.
     stop_at : float
         Value at which a descent has found what it was sent for; -inf where the least value is sought.
     """
@@ -64,6 +68,7 @@ class Method:
     strategy: Branching = field(default_factory=Hybrid)
     solver: str | Solver | None = "highs"
     ascent: bool = True
+    proof: bool = False
     seed: int = 0
     stop_at: float = 0.0
 
@@ -234,8 +239,13 @@ class _Expansion:
             value[hard[better]] = after[better]
             g = {int(i): advice[k] for k, i in enumerate(hard) if better[k]}
         self.value[here, group] = value
-        for i in np.flatnonzero(value > self.batch.threshold):
-            self.closes[here[i]].append(Close(group, tuple(mu[i].tolist()), self._everywhere(g.get(int(i)))))
+        closed = np.flatnonzero(value > self.batch.threshold)
+        plain = closed[[i not in g for i in closed.tolist()]]
+        for i in plain:
+            self.closes[here[i]].append(Close(group, tuple(mu[i].tolist())))
+        if g:
+            some = [i for i in closed.tolist() if i in g]
+            self._close(group, here[some], mu[some], [g[i] for i in some])
         self.wanted[np.ix_(here[~(value > self.batch.threshold)], members)] += 1.0
 
     def _worth_ascent(self, b: int) -> bool:
@@ -252,11 +262,30 @@ class _Expansion:
         value = mean_bound(frame.lower(objective[:, None, :], found).value[:, 0], mu.astype(np.float64))
         return value, [tuple(a[k, 0] for a in found.g) for k in range(here.size)]
 
-    def _everywhere(self, g: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
-        """Return multipliers for all neurons of the network."""
-        if g is None:
-            return None
-        return self.active.multipliers(g, [self.goal.network.sizes[k] for k in self.goal.network.relus])
+    def _close(self, group: int, here: NDArray[np.intp], mu: NDArray[np.int64], g: Sequence[tuple[Array, ...]]) -> None:
+        """Write down what closes a group on the nodes `here`, in few bits where that still does."""
+        whole = [Close(group, tuple(weights)) for weights in mu.tolist()]
+        if self.method.proof and len(here):
+            known = [np.stack(layer) for layer in zip(*g, strict=True)]
+            short = rounded(self.frame.take(here), self.goal.groups[group], mu, known)
+            value = mean_bound(short.value, short.weights.astype(np.float64))
+            nothing = [np.full(values.shape, np.nan) for values in known]
+            for i, b in enumerate(here.tolist()):
+                exact = Close(group, tuple(mu[i].tolist()), self._advice(nothing, known, i))
+                whole[i] = exact
+                if value[i] > self.batch.threshold:
+                    self.value[b, group] = min(self.value[b, group], value[i])
+                    advice = self._advice(short.slopes, short.numbers, i)
+                    whole[i] = Close(group, tuple(short.weights[i].tolist()), advice, exact)
+        for b, close in zip(here.tolist(), whole, strict=True):
+            self.closes[b].append(close)
+
+    def _advice(self, slopes: Sequence[Array], numbers: Sequence[Array], i: int) -> Advice | None:
+        """Return the advice of one node, for all neurons of the network."""
+        network = self.goal.network
+        sizes = [network.sizes[k] for k in network.relus]
+        wide, given = (self.active.multipliers([layer[i] for layer in found], sizes) for found in (slopes, numbers))
+        return advice(wide, given, network.masks)
 
     # --- points, programs, splits ------------------------------------------------------------------------------
 
@@ -316,7 +345,7 @@ class _Expansion:
             if found.lower > self.value[b, group]:
                 self.value[b, group] = found.lower
             if self._closed(found.lower):
-                self.closes[b].append(Close(group, found.weights, self._everywhere(found.g)))
+                self._close(group, np.array([b]), np.array([found.weights], np.int64), [found.g])
                 continue
             left.append(group)
             split, claim = found.split or split, min(claim, found.claim)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isnan
 
+from optverify import solvers
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.interval_propagation import propagate
 from optverify.errors import InputError
@@ -19,6 +20,7 @@ from optverify.search.expand import Method
 from optverify.search.leaf import objective_of, root_program
 from optverify.search.tree import Progress, Search, Stop, Target
 from optverify.search.workers import Crew
+from optverify.solvers import INTERIOR_POINT
 from optverify.solvers.solution import Solver, Status
 
 
@@ -110,27 +112,29 @@ def triangle(task: Task) -> Bounded:
 
 
 def lifted(task: Task) -> Bounded:
-    """Bound by the lifted semidefinite relaxation, solved by the interior-point method of the package."""
+    """Bound by the lifted semidefinite relaxation."""
     from optverify.bounds.lifted import lifted_bound  # only this method needs its linear algebra
 
+    if task.solver is None:
+        raise InputError("the method lifted needs a solver")
+    solver = task.solver if task.solver == INTERIOR_POINT else solvers.get(task.solver)
     bounds, first = _backward(task)
-    region = task.goal.region.outward
+    region, objective = task.goal.region.outward, objective_of(task.goal, 0)
     try:
-        answer = lifted_bound(task.goal.network, region, bounds, objective_of(task.goal, 0), time_limit=task.time_limit)
+        answer = lifted_bound(task.goal.network, region, bounds, objective, solver=solver, time_limit=task.time_limit)
     except InputError as error:  # overflow, or too large
         return Bounded(first, None, False, f"backward linear bounds only: {error}", nodes=1)
     _offer(task, answer.point)
     solution = answer.solution
-    done = solution.status is Status.OPTIMAL
     return Bounded(
         max(answer.lower, first),
-        solution.bound,
-        done,
-        f"interior point: {solution.status.value}" + (f" ({solution.message})" if solution.message else ""),
+        None if isnan(solution.bound) else solution.bound,
+        solution.status is Status.OPTIMAL,
+        f"{solution.solver}: {solution.status.value}" + (f" ({solution.message})" if solution.message else ""),
         nodes=1,
         programs=1 + answer.rounds,
         seconds=solution.seconds,
-        solver="interior point",
+        solver=INTERIOR_POINT if solver == INTERIOR_POINT else None,
     )
 
 
@@ -176,7 +180,7 @@ def _offer(task: Task, x: Array) -> None:
 
 def exact(task: Task) -> Bounded:
     """Bound by branch and bound until the gap is closed."""
-    method = Method(solver=task.solver, stop_at=-inf)
+    method = Method(solver=task.solver, proof=task.proof is not None, stop_at=-inf)
     with Crew([task.goal], task.workers) as crew:
         search = Search(task.goal, task.target, crew, method, True, task.report, task.best, task.proof)
         outcome = search.run(inf if task.time_limit is None else task.time_limit)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -203,6 +203,10 @@ class Search:
                 node = Node(nodes.box.lower[b], nodes.box.upper[b], layers, groups, depth=int(nodes.depth[b]))
                 self._open.push(Leaf(node, place))
                 self._closed_share -= node.share
+
+    def open_nodes(self) -> Iterator[Node]:
+        """Yield the nodes that wait, between two runs."""
+        return self._open.nodes()
 
     @property
     def programs(self) -> int:

@@ -21,6 +21,8 @@ from optverify.solvers.scs import Scs
 from optverify.solvers.solution import Availability, Incumbent, Solution, Solver, Status
 
 __all__ = [
+    "DEFAULT",
+    "INTERIOR_POINT",
     "SOLVERS",
     "Availability",
     "Incumbent",
@@ -36,6 +38,12 @@ __all__ = [
 SOLVERS: Mapping[str, Solver] = MappingProxyType(
     {solver.name: solver for solver in (Highs(), Clarabel(), Scs(), Mosek(), Cvxpy(), Pyomo(), Auto())}
 )
+
+INTERIOR_POINT = "interior point"
+"""Names the method made for lifted relaxations; it takes no programs, so it is none of :data:`SOLVERS`."""
+
+DEFAULT = "default"
+"""Names what a method of bounds takes if nothing is said."""
 
 
 def get(name: str | Solver) -> Solver:

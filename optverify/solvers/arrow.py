@@ -13,6 +13,7 @@ known on the pattern of an arrow (Grone et al., Linear Algebra Appl. 58, 1984).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
@@ -125,28 +126,27 @@ class Completed:
     @property
     def columns(self) -> Array:
         """The first h columns, (h + t, h)."""
-        return np.concatenate([self.core, self.F @ self.core])
+        return np.concatenate([self.core, self.arrow.border])
 
-    @property
+    @cached_property
     def arrow(self) -> Arrow:
         """Head, border and the tail's diagonal."""
         border = self.F @ self.core
-        return Arrow(self.core, border, (border * self.F).sum(axis=1) + self.v)
+        return Arrow(self.core, border, np.einsum("ij,ij->i", border, self.F) + self.v)
 
     @property
-    def dense(self) -> Array:
-        """All entries."""
-        border = self.F @ self.core
-        tail = border @ self.F.T
+    def corner(self) -> Array:
+        """The tail's block, (t, t), which is dense."""
+        tail = self.arrow.border @ self.F.T
         tail[np.diag_indices(len(tail))] += self.v
-        return np.block([[self.core, border.T], [border, tail]])
+        return np.asarray(tail)
 
     def derivative(self, change: Arrow) -> Derivative:
         """Return how the completion changes with the arrow part, to first order."""
         factor = _cholesky(self.core)
         assert factor is not None
         change_F = cho_solve((factor, True), (change.border - self.F @ change.head).T, check_finite=False).T
-        known = 2.0 * ((self.F @ self.core) * change_F).sum(axis=1) + ((self.F @ change.head) * self.F).sum(axis=1)
+        known = 2.0 * (self.arrow.border * change_F).sum(axis=1) + ((self.F @ change.head) * self.F).sum(axis=1)
         return Derivative(self, change, change_F, change.tail - known)
 
 

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from optverify.errors import SolverUnavailable, UnsupportedProgram
-from optverify.formulations.program import Cone, Program, order_of, triangle_of
+from optverify.formulations.program import Block, Cone, Program, triangle_of
+from optverify.modelling.cvxpy import build
 from optverify.solvers.conic import answer, installed, one_thread, ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
@@ -63,6 +64,14 @@ TIME: dict[str, Callable[[float], dict[str, Any]]] = {
 }
 """How each solver is told its time limit; others run without one, and the message says so."""
 
+TOLERANCE: dict[str, Callable[[float], dict[str, Any]]] = {
+    "CLARABEL": lambda t: {"tol_feas": t, "tol_gap_abs": t, "tol_gap_rel": t},
+    "MOSEK": lambda t: {"eps": t},
+    "OSQP": lambda t: {"eps_abs": t, "eps_rel": t},
+    "SCS": lambda t: {"eps_abs": t, "eps_rel": t},
+}
+"""How each solver is told a tolerance on residuals and gap; others run with their own, and the message says so."""
+
 
 @dataclass(frozen=True)
 class Cvxpy:
@@ -72,9 +81,12 @@ class Cvxpy:
     ----------
     inner : str, optional
         Which of cvxpy's solvers, as in ``cvxpy.installed_solvers()``; without it, :data:`CHOICE`.
+    tolerance : float, optional
+        On residuals and gap; the solver's own, or what cvxpy sets, by default.
     """
 
     inner: str | None = None
+    tolerance: float | None = None
     cones: frozenset[Cone] = field(default=frozenset(Cone), init=False)
     mixed_integer: bool = field(default=True, init=False)
 
@@ -109,9 +121,9 @@ class Cvxpy:
         began = perf_counter()
         try:
             with interruptible(lambda: None):
-                solution = _run(program, inner, label, time_limit)
+                solution = self._run(program, inner, label, time_limit)
                 if solution.status is Status.INFEASIBLE and not program.is_mixed_integer:
-                    solution = ray_of(program, solution, lambda p: _run(p, inner, label, time_limit))
+                    solution = ray_of(program, solution, lambda p: self._run(p, inner, label, time_limit))
         except (SolverUnavailable, UnsupportedProgram):
             raise
         except Exception as error:
@@ -138,46 +150,50 @@ class Cvxpy:
                 return name
         raise SolverUnavailable(f"cvxpy has no solver for {program!r} here; install one of {CHOICE[program.kind]}")
 
+    def _run(self, program: Program, inner: str, label: str, time_limit: float | None) -> Solution:
+        import cvxpy
 
-def _run(program: Program, inner: str, label: str, time_limit: float | None) -> Solution:
-    import cvxpy
-
-    problem, x, rows = _model(program)
-    options: dict[str, Any] = {}
-    words = []
-    if time_limit is not None:
-        options = TIME[inner](time_limit) if inner in TIME else {}
-        words = [] if inner in TIME else [f"{inner} was not told the time limit"]
-    try:
-        data, chain, inverse = problem.get_problem_data(solver=inner, solver_opts=options)
-    except cvxpy.error.SolverError as error:
-        raise UnsupportedProgram(f"cvxpy's solver {inner} does not take {program!r}: {error}") from None
-    with one_thread(program), _quiet(inner):
-        raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
-    if inner == "SCS" and raw["info"]["status_val"] == -5:
-        return Solution(Status.INTERRUPTED, label, message="interrupted")
-    found = chain.invert(raw, inverse)
-    status = STATUS.get(found.status, Status.FAILED)
-    if inner == "SCS" and "reached" in raw["info"]["status"]:
-        status = Status.LIMIT  # to cvxpy a point short of the tolerances, whatever stopped it
-    primal = found.primal_vars.get(x.id) if found.primal_vars else None
-    dual = None
-    if all(row.id in (found.dual_vars or {}) for row, _ in rows):
-        dual = np.zeros(program.n_rows)
-        for row, block in rows:
-            value = np.asarray(found.dual_vars[row.id], np.float64)
-            dual[block] = triangle_of(value.reshape(row.shape)) if row.shape != block.shape else value.reshape(-1)
-    claim = float(found.opt_val) if status is Status.OPTIMAL and not program.is_mixed_integer else nan
-    return answer(
-        program,
-        label,
-        status,
-        "; ".join([found.status, *words]),
-        primal=None if primal is None else np.asarray(primal, np.float64).reshape(-1),
-        dual=dual,
-        bound=claim,
-        iterations=int(found.attr.get("num_iters") or 0),
-    )
+        built = build(program, {"x": Block(0, program.n_variables)})
+        x, rows = built.variables["x"], built.constraints
+        problem = cvxpy.Problem(cvxpy.Minimize(built.objective), [row for row, _ in rows])
+        options: dict[str, Any] = {}
+        words: list[str] = []
+        if time_limit is not None:
+            options |= TIME[inner](time_limit) if inner in TIME else {}
+            words += [] if inner in TIME else [f"{inner} was not told the time limit"]
+        if self.tolerance is not None:
+            options |= TOLERANCE[inner](self.tolerance) if inner in TOLERANCE else {}
+            words += [] if inner in TOLERANCE else [f"{inner} was not told the tolerance"]
+        try:
+            data, chain, inverse = problem.get_problem_data(solver=inner, solver_opts=options)
+        except cvxpy.error.SolverError as error:
+            raise UnsupportedProgram(f"cvxpy's solver {inner} does not take {program!r}: {error}") from None
+        with one_thread(program), _quiet(inner):
+            raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
+        if inner == "SCS" and raw["info"]["status_val"] == -5:
+            return Solution(Status.INTERRUPTED, label, message="interrupted")
+        found = chain.invert(raw, inverse)
+        status = STATUS.get(found.status, Status.FAILED)
+        if inner == "SCS" and "reached" in raw["info"]["status"]:
+            status = Status.LIMIT  # to cvxpy a point short of the tolerances, whatever stopped it
+        primal = found.primal_vars.get(x.id) if found.primal_vars else None
+        dual = None
+        if all(row.id in (found.dual_vars or {}) for row, _ in rows):
+            dual = np.zeros(program.n_rows)
+            for row, block in rows:
+                value = np.asarray(found.dual_vars[row.id], np.float64)
+                dual[block] = triangle_of(value.reshape(row.shape)) if row.shape != block.shape else value.reshape(-1)
+        claim = float(found.opt_val) if status is Status.OPTIMAL and not program.is_mixed_integer else nan
+        return answer(
+            program,
+            label,
+            status,
+            "; ".join([found.status, *words]),
+            primal=None if primal is None else np.asarray(primal, np.float64).reshape(-1),
+            dual=dual,
+            bound=claim,
+            iterations=int(found.attr.get("num_iters") or 0),
+        )
 
 
 @contextmanager
@@ -189,37 +205,3 @@ def _quiet(inner: str) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="mosek")
         yield
-
-
-def _model(program: Program) -> tuple[Any, Any, list[tuple[Any, Any]]]:
-    """Return the problem, its variable, and each constraint with the rows it stands for."""
-    import cvxpy
-
-    whole = np.flatnonzero(program.integer)
-    extra = {"integer": (whole,)} if whole.size else {}
-    x = cvxpy.Variable(program.n_variables, name="x", bounds=[program.lower, program.upper], **extra)
-    matrix, rows = program.A.tocsr(), []
-    for block in program.rows.values():
-        index = np.arange(block.start, block.stop)
-        if not index.size:
-            continue
-        slack = program.b[index] - matrix[index] @ x
-        if block.cone is Cone.PSD:
-            order = order_of(index.size)
-            square = cvxpy.reshape(_unpack(order) @ slack, (order, order), order="C")
-            rows.append((square >> 0, index))
-        else:
-            rows.append((matrix[index] @ x == program.b[index] if block.cone is Cone.ZERO else slack >= 0, index))
-    objective = cvxpy.Minimize(program.c @ x + program.c0)
-    return cvxpy.Problem(objective, [row for row, _ in rows]), x, rows
-
-
-def _unpack(order: int) -> Any:
-    """Return the matrix that takes svec(S) to all entries of S."""
-    import scipy.sparse as sp
-
-    column, row = np.triu_indices(order)
-    place, value = np.arange(column.size), np.where(row == column, 0.5, np.sqrt(0.5))
-    i = np.concatenate([row * order + column, column * order + row])
-    shape = (order * order, column.size)
-    return sp.csr_array((np.tile(value, 2), (i, np.tile(place, 2))), shape=shape)

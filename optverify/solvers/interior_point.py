@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from optverify.formulations.lifted import Lifted
 from optverify.interval import Array
+from optverify.solvers import INTERIOR_POINT
 from optverify.solvers.arrow import Arrow, Completed, sandwich
 from optverify.solvers.solution import Status
 
@@ -36,6 +38,12 @@ FEASIBLE = 1e-6
 
 START_BOX, START_PRODUCTS, START_SLACK = 0.3, 0.1, 0.3
 """Multipliers and least slacks at the start, the objective's largest coefficient being 1."""
+
+AHEAD = 1e-2
+"""The iterate that another run starts from is the first with so small a mu: later ones are too near the boundary."""
+
+SHIFT = 1e-3
+"""Least shift of the box's multipliers that makes another objective's S positive definite."""
 
 MISLED = 0.2
 """A direction that gets less far than this says nothing about second order."""
@@ -52,7 +60,7 @@ REGULAR = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
 
 @dataclass(frozen=True, eq=False)
 class LiftedSolution:
-    """What the interior-point method left. Every number is a claim: :mod:`optverify.safe.lifted` makes bounds of it.
+    """What a solver left. Every number is a claim: :mod:`optverify.safe.lifted` makes bounds of it.
 
     Parameters
     ----------
@@ -74,6 +82,9 @@ class LiftedSolution:
     iterations : int
     seconds : float
         Wall-clock time.
+    solver : str
+    start : object or None
+        What another run may start from; opaque.
     """
 
     status: Status
@@ -87,6 +98,8 @@ class LiftedSolution:
     moments: Array
     iterations: int
     seconds: float
+    solver: str = INTERIOR_POINT
+    start: object = field(default=None, repr=False)
 
 
 def solve_lifted(
@@ -96,6 +109,7 @@ def solve_lifted(
     stop_below: float = -np.inf,
     time_limit: float | None = None,
     max_iterations: int = 100,
+    start: LiftedSolution | None = None,
 ) -> LiftedSolution:
     """Solve a lifted relaxation.
 
@@ -108,6 +122,8 @@ def solve_lifted(
         End as soon as (P) has a point whose objective is below this: the relaxation cannot answer the question.
     time_limit : float, seconds, optional
     max_iterations : int
+    start : LiftedSolution, optional
+        Of the same conditions but for the last ones of either, and any objective; others are passed over.
 
     Notes
     -----
@@ -123,12 +139,15 @@ def solve_lifted(
         constant = float(lifted.cost[0])
         A = Operator(lifted)
         C = A.linear(np.concatenate([[0.0], lifted.cost[1:] / scale]))
-        run = _start(A, C)
-        best = run
+        run = _start(A, C) if start is None else _restart(A, C, start.start)
+        if run is None:
+            return _nothing(lifted)
+        best = early = run
         status, message, residual, iterations = Status.LIMIT, f"{max_iterations} iterations", np.inf, 0
         for _ in range(max_iterations):
             iterations += 1
-            mu = run.complementarity()
+            mu = run.mu
+            early = run if early.mu > AHEAD else early
             residual = run.residual()
             bound, objective = constant + scale * run.bound, constant + scale * run.X.arrow.dot(C)
             best = run if run.bound > best.bound else best
@@ -163,11 +182,24 @@ def solve_lifted(
             moments=run.X.columns,
             iterations=iterations,
             seconds=time.monotonic() - started,
+            start=early,
         )
 
 
-def _start(A: Operator, C: Arrow) -> _Iterate:
-    """Return strictly feasible multipliers, and X = diag(1, 1/3, ..., 1/3): uniformly distributed points of the box."""
+def _nothing(lifted: Lifted) -> LiftedSolution:
+    n, h = lifted.n_variables, lifted.hidden
+    zeros, moments = np.zeros(n), np.eye(1 + n, 1 + h)
+    message = "numbers too large to start from"
+    return LiftedSolution(
+        Status.FAILED, message, -np.inf, np.nan, np.inf, zeros, np.zeros(lifted.n_products), zeros, moments, 0, 0.0
+    )
+
+
+def _start(A: Operator, C: Arrow) -> _Iterate | None:
+    """Return strictly feasible multipliers, and X = diag(1, 1/3, ..., 1/3): uniformly distributed points of the box.
+
+    None if numbers overflow.
+    """
     y = np.where(A.inequality, START_PRODUCTS, 0.0)
     y[: A.N] = START_BOX
     gamma = -1.0 - 2.0 * START_BOX * A.N
@@ -175,12 +207,39 @@ def _start(A: Operator, C: Arrow) -> _Iterate:
     while (Z := (S := C - A.adjoint(y, gamma)).inverse()) is None:
         y[: A.N] *= 2.0
         gamma *= 2.0
+        if not np.isfinite(gamma):
+            return None
     third = np.full(A.N, 1.0 / 3.0)
     X = Arrow(np.diag(np.concatenate([[1.0], third[: A.h - 1]])), np.zeros((A.N + 1 - A.h, A.h)), third[A.h - 1 :])
     completed = X.completion()
     assert completed is not None
     s = np.maximum(A.apply(X)[A.inequality], START_SLACK)
     return _Iterate(A, completed, s, y, gamma, S, Z)
+
+
+def _restart(A: Operator, C: Arrow, like: object) -> _Iterate | None:
+    """Return X as another run had it early, and its multipliers moved until they are feasible.
+
+    X is near the central path of (P), which does not change with the objective; with further conditions it leaves some
+    of them violated, as X of :func:`_start` does. In (D) a shift of the box's multipliers makes S positive definite.
+    """
+    if not (isinstance(like, _Iterate) and (like.A.N, like.A.h) == (A.N, A.h)):
+        return _start(A, C)
+    same = min(A.inequality.size, like.y.size)
+    if not np.array_equal(A.inequality[:same], like.A.inequality[:same]):
+        return _start(A, C)
+    s = np.maximum(A.apply(like.X.arrow)[A.inequality], START_SLACK)
+    y = np.zeros(A.inequality.size)
+    y[A.inequality] = like.mu / s
+    slacks = int(A.inequality[:same].sum())
+    s[:slacks], y[:same] = like.s[:slacks], like.y[:same]
+    shift, Z = 0.5 * SHIFT, None
+    while Z is None and shift < START_BOX:
+        shift *= 2.0
+        moved, gamma = y.copy(), like.gamma - 2.0 * shift * A.N
+        moved[: A.N] += shift
+        Z = (S := C - A.adjoint(moved, gamma)).inverse()
+    return _start(A, C) if Z is None else _Iterate(A, like.X, s, moved, gamma, S, Z)
 
 
 def _step(run: _Iterate, newton: _Newton, C: Arrow) -> _Iterate | None:
@@ -238,6 +297,11 @@ class _Iterate:
     def order(self) -> int:
         """Number of complementarity conditions."""
         return 1 + self.A.N + self.s.size
+
+    @cached_property
+    def mu(self) -> float:
+        """Complementarity here."""
+        return self.complementarity()
 
     def complementarity(self, d: _Direction | None = None, alpha_p: float = 0.0, alpha_d: float = 0.0) -> float:
         """Return mu = (<X, S> + s.y) / order, here or after a step."""
@@ -414,16 +478,19 @@ class Operator:
         For products, with A = (p q' + q p') / 2, that is a quarter of
         (q_i'X p_j)(p_i'Z q_j) + (q_i'X q_j)(p_i'Z p_j) + (p_i'X p_j)(q_i'Z q_j) + (p_i'X q_j)(q_i'Z p_j).
         """
-        N, m = self.N, self.m
+        N, m, h = self.N, self.m, self.h - 1
         XP, XQ, pXp, pXq, qXq = self._forms_in(X)
         ZP, ZQ, pZp, pZq, qZq = self._forms_in(Z)
         M = np.empty((N + m + 1, N + m + 1))
         box, products = slice(0, N), slice(N, N + m)
-        E = X.dense
-        E *= Z.dense  # tr(E_kk X E_ll Z)
-        np.subtract(E[1:, 1:], E[0, 1:], out=M[box, box])
+        # E_kl = tr(E_kk X E_ll Z) = X_kl Z_kl; its tail is most of the work.
+        E = X.columns * Z.columns
+        tail = X.corner
+        tail *= Z.corner
+        M[:h, :h], M[h:N, :h], M[:h, h:N], M[h:N, h:N] = E[1 : 1 + h, 1:], E[1 + h :, 1:], E[1 + h :, 1:].T, tail
+        M[box, box] -= E[1:, 0]
         M[box, box] += (E[0, 0] - E[1:, 0])[:, None]
-        M[-1, box] = E[0, 0] - E[0, 1:]
+        M[-1, box] = E[0, 0] - E[1:, 0]
         M[-1, -1] = E[0, 0]
         mixed = 0.5 * (XP * ZQ + XQ * ZP)  # tr(E_kk X A_j Z)
         np.subtract(mixed[0], mixed[1:], out=M[box, products])

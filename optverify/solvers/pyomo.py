@@ -17,14 +17,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite, nan
+from math import isfinite, nan
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from optverify.errors import SolverUnavailable
-from optverify.formulations.program import Cone, Program
+from optverify.formulations.program import Block, Cone, Program
 from optverify.solvers.conic import answer, installed, ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
@@ -148,7 +148,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _run(program: Program, engine: Any, label: str, time_limit: float | None) -> Solution:
-    model = _model(program)
+    model, x, rows = _model(program)
     options = {} if time_limit is None else {"timelimit": time_limit}
     results = engine.solve(model, tee=False, load_solutions=False, **options)
     condition = results.solver.termination_condition.name
@@ -156,10 +156,10 @@ def _run(program: Program, engine: Any, label: str, time_limit: float | None) ->
     primal = dual = None
     if status not in (Status.INFEASIBLE, Status.UNBOUNDED, Status.FAILED) and len(results.solution):
         model.solutions.load_from(results)
-        primal = _vector(model.x[j].value for j in model.x)
+        primal = _vector(variable.value for variable in x)
         primal = None if np.isnan(primal).any() else primal
         if not program.is_mixed_integer:
-            dual = -_vector(model.dual.get(model.rows[i]) for i in model.rows)
+            dual = -_vector(model.dual.get(row) for row in rows)
             dual = None if np.isnan(dual).any() else dual
     bound = results.problem.lower_bound
     claim = float(bound) if isinstance(bound, float | int) and isfinite(bound) else nan
@@ -178,40 +178,19 @@ def _vector(values: Iterator[float | None]) -> Any:
     return np.array([nan if v is None else v for v in values], np.float64)
 
 
-def _model(program: Program) -> Any:
-    """Return a ConcreteModel with variables ``x``, constraints ``rows`` and the suffix ``dual``."""
+def _model(program: Program) -> tuple[Any, list[Any], list[Any]]:
+    """Return a ConcreteModel with the suffix ``dual``, its variables and its constraints."""
     import pyomo.environ as pyo
     from pyomo.core.expr import LinearExpression
 
+    from optverify.modelling.pyomo import build
+
     model = pyo.ConcreteModel(name=program.name or "program")
-    ends = [
-        (None if a == -inf else a, None if b == inf else b)
-        for a, b in zip(program.lower.tolist(), program.upper.tolist(), strict=True)
-    ]
-    whole = program.integer.tolist()
-    model.x = pyo.Var(
-        range(program.n_variables),
-        bounds=lambda _, j: ends[j],
-        domain=lambda _, j: pyo.Integers if whole[j] else pyo.Reals,
-    )
-    x = [model.x[j] for j in range(program.n_variables)]
-    matrix, right = program.A.tocsr(), program.b.tolist()
-    pointer, index, data = matrix.indptr.tolist(), matrix.indices.tolist(), matrix.data.tolist()
-    equation = [False] * program.n_rows
-    for block in program.rows.values():
-        equation[block.indices] = [block.cone is Cone.ZERO] * block.size
-
-    def row(_: Any, i: int) -> Any:
-        entries = slice(pointer[i], pointer[i + 1])
-        columns, values = (index[entries], data[entries]) if pointer[i] < pointer[i + 1] else ([0], [0.0])
-        body = LinearExpression(linear_coefs=values, linear_vars=[x[j] for j in columns])
-        return (right[i] if equation[i] else None, body, right[i])
-
-    model.rows = pyo.Constraint(range(program.n_rows), rule=row)
-    c = program.c.tolist()
+    x, rows = build(program, {"x": Block(0, program.n_variables)}, model)
+    # With all variables: one that occurs nowhere gets no value.
     model.objective = pyo.Objective(
-        expr=LinearExpression(constant=program.c0, linear_coefs=c, linear_vars=x), sense=pyo.minimize
+        expr=LinearExpression(constant=program.c0, linear_coefs=program.c.tolist(), linear_vars=x), sense=pyo.minimize
     )
     if not program.is_mixed_integer:
         model.dual = pyo.Suffix(direction=pyo.Suffix.IMPORT)
-    return model
+    return model, x, rows

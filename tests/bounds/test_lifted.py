@@ -14,18 +14,21 @@ from hypothesis import strategies as st
 from optverify.bound import bound
 from optverify.bounds import lifted as module
 from optverify.bounds.crown import crown
-from optverify.bounds.lifted import lifted_bound, solver_bound
+from optverify.bounds.lifted import lifted_bound
 from optverify.bounds.relaxed import frame_of, relaxed
 from optverify.errors import InputError, UnsupportedProgram
 from optverify.formulations import Largest, Weighted
 from optverify.formulations.lifted import Ball, lifted
 from optverify.formulations.program import Cone, Program
+from optverify.formulations.rlt import with_violated_products
 from optverify.interval import Interval
 from optverify.network import Network
 from optverify.preactivation import Bounds
 from optverify.query import Box
 from optverify.safe.lifted import safe_bound
+from optverify.solvers.auto import Auto
 from optverify.solvers.interior_point import solve_lifted
+from optverify.solvers.lifted import solve_lifted_by
 from optverify.solvers.scripted import Scripted
 from optverify.solvers.solution import Solution, Status
 from tests import oracle
@@ -170,18 +173,129 @@ def test_generic_solvers_are_read_and_distrusted() -> None:
         dual = np.concatenate([ours.box, ours.products[~equal], ours.products[equal], rest])
         return Solution(Status.OPTIMAL, "replay", dual=dual)
 
+    def proved(solver: Scripted, form: str) -> float:
+        found = solve_lifted_by(relaxation, solver, form=form)
+        return safe_bound(relaxation, found.products, found.box).lower
+
     for form in ("dual", "primal"):
-        found, _ = solver_bound(relaxation, Scripted(replay), form=form)
-        assert found.lower == direct.lower
+        assert proved(Scripted(replay), form) == direct.lower
         for vector in (None, np.full(3, np.nan)):
-            found, _ = solver_bound(
-                relaxation, Scripted([Solution(Status.OPTIMAL, "x", primal=vector, dual=vector)]), form=form
-            )
-            assert found.lower <= direct.lower
+            useless = Solution(Status.OPTIMAL, "x", primal=vector, dual=vector)
+            assert proved(Scripted([useless]), form) <= direct.lower
     with pytest.raises(InputError, match="form"):
-        solver_bound(relaxation, "highs", form="both")
+        solve_lifted_by(relaxation, "highs", form="both")
     with pytest.raises(UnsupportedProgram):
-        solver_bound(relaxation, "highs")
+        solve_lifted_by(relaxation, "highs")
+    with pytest.raises(InputError, match="there is no solver"):
+        solve_lifted_by(relaxation, "magic")
+
+
+def test_generic_solvers_leave_moments() -> None:
+    """From either form: the means are the interior-point method's, so products can be added and points tried."""
+    rng = np.random.default_rng(3)
+    network = Network.from_arrays([(rng.normal(size=(4, 2)), rng.normal(size=4)), (rng.normal(size=(1, 4)), [0.0])])
+    region = Interval(np.full(2, -1.0), np.full(2, 1.0))
+    root, objective = crown(network, region.take(None))[0].take(0), Weighted(np.ones(1))
+    relaxation = lifted(network, region, root, objective)
+    ours = solve_lifted(relaxation)
+    for form in ("dual", "primal"):
+        found = solve_lifted_by(relaxation, "clarabel", form=form)
+        assert found.solver.endswith(f"{form} form")
+        assert np.allclose(found.moments, ours.moments, atol=1e-4)
+        assert found.bound == pytest.approx(ours.bound, abs=1e-5)
+        assert found.objective == pytest.approx(ours.bound, abs=1e-5)
+    other = lifted_bound(network, region, root, objective, rounds=1, solver="clarabel")
+    assert other.rounds == 1
+    assert other.lower > ours.bound + 0.01
+
+
+def test_generic_solvers_at_the_edges() -> None:
+    """A region that is a point leaves no program; an impossible side is an infeasible relaxation."""
+    network = Network.from_arrays([([[1.0], [-1.0]], [-2.0, 0.0]), ([[1.0, 1.0]], [0.0])])
+    for name in ("clarabel", "scs", "auto"):
+        answer = bound(network, Box([1], [1]), "Y_0", method="lifted", solver=name)
+        assert answer.lower <= 0.0 <= answer.lower + 1e-9
+    region = Interval(np.array([-1.0]), np.array([1.0]))
+    side = Bounds((Interval(np.array([0.0, -1.0]), np.array([1.0, 1.0])),))  # x >= 2
+    relaxation = lifted(network, region, side, Weighted(np.ones(1)))
+    for form in ("dual", "primal"):
+        assert solve_lifted_by(relaxation, "clarabel", form=form).status is Status.INFEASIBLE
+
+
+def test_auto_explains_its_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method made for it first; if that fails, generic solvers by size, and MOSEK only with a licence."""
+    monkeypatch.setenv("MOSEKLM_LICENSE_FILE", "/nowhere/mosek.lic")
+    network = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0])])
+    box = Box([-1], [1])
+    first = bound(network, box, "Y_0", method="lifted", solver="auto")
+    assert "auto takes interior point for this lifted relaxation of order 4: it uses the structure" in first.reason
+    assert first.complete
+    monkeypatch.setattr("optverify.solvers.interior_point._start", lambda *_: None)
+    second = bound(network, box, "Y_0", method="lifted", solver="auto")
+    assert "auto takes clarabel" in second.reason
+    assert "interior point failed: numbers too large" in second.reason
+    assert "mosek: no licence found" in second.reason
+    assert second.solver == "auto"
+    assert second.lower == pytest.approx(first.lower, abs=1e-5)
+    large = Auto().ranked("SDP", 131)
+    assert [solver.name for solver, _ in large] == ["mosek", "scs", "clarabel"]
+    assert [bool(why) for _, why in large] == [False, True, False]
+    assert [solver.name for solver, _ in Auto().ranked("SDP", 130)] == ["mosek", "clarabel", "scs"]
+
+
+def test_a_named_solver_is_taken_or_refused() -> None:
+    """Generic solvers by name; one that takes no semidefinite cones is an error, not replaced by another."""
+    network = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0])])
+    box = Box([-1], [1])
+    ours = bound(network, box, "Y_0", method="lifted", solver="interior point")
+    assert ours.solver == "interior point"
+    for name, form in (("clarabel", "dual"), ("cvxpy:SCS", "primal"), ("cvxpy:CLARABEL", "dual")):
+        answer = bound(network, box, "Y_0", method="lifted", solver=name)
+        assert answer.solver == name
+        assert f"{form} form" in answer.reason
+        assert answer.lower == pytest.approx(ours.lower, abs=1e-3)
+        assert answer.lower <= 0.0
+    with pytest.raises(UnsupportedProgram, match="highs"):
+        bound(network, box, "Y_0", method="lifted", solver="highs")
+    with pytest.raises(InputError, match="there is no solver"):
+        bound(network, box, "Y_0", method="triangle", solver="interior point")
+    with pytest.raises(InputError, match="needs a solver"):
+        bound(network, box, "Y_0", method="lifted", solver=None)
+
+
+def test_warm_starts_change_nothing_but_the_steps() -> None:
+    """Other objectives, further products, other conditions: the same optimum; where they fit, in fewer steps."""
+    rng = np.random.default_rng(5)
+    network = Network.from_arrays(
+        [
+            (rng.normal(size=(8, 5)), 0.3 * rng.normal(size=8)),
+            (0.5 * rng.normal(size=(8, 8)), 0.3 * rng.normal(size=8)),
+            (rng.normal(size=(4, 8)), np.zeros(4)),
+        ]
+    )
+    region = Interval(np.full(5, -0.5), np.full(5, 0.5))
+    root = crown(network, region.take(None))[0].take(0)
+    objectives = [Weighted(c) for c in (*np.eye(4), -np.eye(4)[0], 1e6 * np.eye(4)[1])]
+    first = lifted_bound(network, region, root, objectives[0])
+    steps = np.zeros((2, len(objectives)))
+    for k, objective in enumerate(objectives):
+        cold = lifted_bound(network, region, root, objective)
+        warm = lifted_bound(network, region, root, objective, start=first.solution)
+        assert warm.solution.status is Status.OPTIMAL
+        assert warm.lower == pytest.approx(cold.lower, rel=LOSS, abs=LOSS)
+        steps[:, k] = cold.solution.iterations, warm.solution.iterations
+    assert steps[1].sum() < steps[0].sum()
+    # Starts that do not fit are passed over.
+    small = Interval(np.full(5, -0.1), np.full(5, 0.1))
+    tight = crown(network, small.take(None))[0].take(0)
+    plain = lifted_bound(network, small, tight, objectives[0])
+    assert lifted_bound(network, small, tight, objectives[0], start=first.solution).lower == pytest.approx(
+        plain.lower, abs=LOSS
+    )
+    more = with_violated_products(first.lifted, first.solution.moments)
+    cold, warm = solve_lifted(more), solve_lifted(more, start=first.solution)
+    assert warm.bound == pytest.approx(cold.bound, rel=LOSS, abs=LOSS)
+    assert warm.iterations < cold.iterations
 
 
 def test_too_many_conditions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,5 +348,5 @@ def test_cones_of_the_forms() -> None:
     region = Interval(np.array([-1.0]), np.array([1.0]))
     relaxation = lifted(network, region, crown(network, region.take(None))[0].take(0), Weighted(np.ones(1)))
     for form in ("dual", "primal"):
-        solver_bound(relaxation, Scripted(look), form=form)
+        solve_lifted_by(relaxation, Scripted(look), form=form)
     assert all(Cone.PSD in cones for cones in seen)

@@ -81,6 +81,17 @@ def test_known_programs(solver: Solver, name: str, negated: bool) -> None:
     assert objective - 1e-3 <= safe_bound(program, solution.dual) <= objective + 1e-12
 
 
+def test_cvxpy_passes_a_tolerance_on() -> None:
+    """SCS comes nearer than cvxpy asks it to; a solver that has none is named."""
+    program, objective, _, _ = KNOWN_SDP["corner"]
+    assert Cvxpy("SCS", tolerance=1e-10).solve(program).objective == pytest.approx(objective, abs=1e-8)
+    assert Cvxpy("CLARABEL", tolerance=1e-4).solve(program).iterations < Cvxpy("CLARABEL").solve(program).iterations
+    linear = Program(
+        np.ones(1), np.array([[-1.0]]), np.zeros(1), {"r": Block(0, 1, Cone.NONNEG)}, np.full(1, -1.0), np.full(1, 1.0)
+    )
+    assert "HIGHS was not told the tolerance" in Cvxpy("HIGHS", tolerance=1e-4).solve(linear).message
+
+
 @each
 def test_all_cones_at_once(solver: Solver) -> None:
     """Blocks in any order: min x1 + x2 + x3, a matrix of order 2, x3 = 1, x1 >= 2, another matrix of order 1."""

@@ -9,10 +9,9 @@ import numpy as np
 
 from optverify import Box, Network, Query, Verdict, kernel, outputs, verify
 from optverify.canonical import network_text, property_text
-from optverify.certificate import check_file
+from optverify.certificate import certify, check_file, read
 from optverify.checker import Nodes, lower
 from optverify.proof import Advice, Close, Proof
-from optverify.rounding import COMPACT, FULL, store
 from optverify.search.tree import Progress
 
 
@@ -23,16 +22,21 @@ def test_stored_advice_is_what_is_bounded() -> None:
         [(rng.normal(size=(6, 2)), rng.normal(size=6)), (rng.normal(size=(2, 6)), np.ones(2))]
     )
     y = outputs(2)
-    query = Query.never(Box([-1, -1], [1, 1]), (y[0] <= -9) & (y[1] <= -9), 2)
-    (goal,) = query.goals(network)
-    nodes = Nodes.root(goal, Proof())
+    query = Query.never(Box([-1, -1], [1, 1]), (y[0] <= -99) & (y[1] <= -99), 2)
+    goals = query.goals(network)
     advice = Advice(np.array([0, 3]), np.array([7, 200], np.uint8), np.array([1, 4]), np.array([1e3, -2e3]))
     close = Close(0, (900, 1000), advice=advice)
-    expected = lower(goal, nodes, np.zeros(1, int), [close])
-    for how in (COMPACT, FULL):
-        (found,), value, _ = store(goal, nodes, np.zeros(1, int), [close], how)
-        assert found is close
-        assert value[0] == expected[0]
+    first, second = io.BytesIO(), io.BytesIO()
+    certify(first, network, query, goals, [Proof(closes=[close])])
+    _, again = read(io.BytesIO(first.getvalue()), goals)
+    certify(second, network, query, goals, again)
+    assert second.getvalue() == first.getvalue()
+    (found,) = again[0].closes
+    nodes = Nodes.root(goals[0], Proof())
+    values = [lower(goals[0], nodes, np.zeros(1, int), [each]) for each in (close, found)]
+    assert values[0] == values[1] > 0
+    network_file, property_file = network_text(network), property_text(query)
+    assert kernel.check(network_file, property_file, io.BytesIO(first.getvalue())).endswith("PROVED")
 
 
 def test_many_rows_resumed(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from optverify.formulations.rlt import with_violated_products
 from optverify.interval import Interval
 from optverify.network import Affine, Network, Relu
 from optverify.safe import lifted as safe
-from optverify.safe.lifted import lagrangian, safe_bound
+from optverify.safe.lifted import Quadratic, lagrangian, safe_bound, tangent
 from optverify.solvers.interior_point import solve_lifted
 from tests import oracle
 from tests.strategies import boxes, duals, networks
@@ -150,6 +150,12 @@ def test_a_matrix_that_is_not_proved_proves_nothing(monkeypatch: pytest.MonkeyPa
     solution = solve_lifted(relaxation)
     monkeypatch.setattr(safe, "proved_positive_definite", lambda _: False)
     assert safe_bound(relaxation, solution.products, solution.box).lower == -math.inf
+
+
+def test_a_sum_that_overflows_proves_nothing() -> None:
+    """Finite terms whose sum is none."""
+    form = Quadratic(-1.7e308, np.array([1.7e308]), np.zeros((1, 1)), 0.0)
+    assert tangent(form, np.ones((1, 1)), np.zeros(1), np.zeros(1)) == -math.inf
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

@@ -39,6 +39,11 @@ def pattern(matrix: Array, h: int = H) -> Arrow:
     return Arrow(matrix[:h, :h], matrix[h:, :h], matrix.diagonal()[h:].copy())
 
 
+def filled(matrix: Completed) -> Array:
+    """Return all entries."""
+    return np.concatenate([matrix.columns, np.concatenate([matrix.arrow.border.T, matrix.corner])], axis=1)
+
+
 def dense(arrow: Arrow) -> Array:
     return np.block([[arrow.head, arrow.border.T], [arrow.border, np.diag(arrow.tail)]])
 
@@ -58,15 +63,15 @@ def test_inverse_and_completion_are_what_they_say() -> None:
     S, X, _ = random_matrices()
     Z = S.inverse()
     assert Z is not None
-    assert np.allclose(Z.dense @ dense(S), np.eye(H + T))
-    inverse = np.linalg.inv(X.dense)
+    assert np.allclose(filled(Z) @ dense(S), np.eye(H + T))
+    inverse = np.linalg.inv(filled(X))
     assert np.allclose(inverse, dense(pattern(inverse)))
     again = X.arrow.completion()
     assert again is not None
-    assert np.allclose(again.dense, X.dense)
-    assert np.allclose(X @ np.eye(H + T), X.dense)
-    assert np.allclose(X.columns, X.dense[:, :H])
-    assert np.isclose(S.dot(X.arrow), np.trace(dense(S) @ X.dense))
+    assert np.allclose(filled(again), filled(X))
+    assert np.allclose(X @ np.eye(H + T), filled(X))
+    assert np.allclose(X.columns, filled(X)[:, :H])
+    assert np.isclose(S.dot(X.arrow), np.trace(dense(S) @ filled(X)))
 
 
 def test_what_is_not_positive_definite_is_told() -> None:
@@ -97,10 +102,10 @@ def test_sandwich_and_derivative_against_dense() -> None:
     left, right = ahead.completion(), behind.completion()
     assert left is not None
     assert right is not None
-    assert np.allclose(derivative @ np.eye(H + T), (left.dense - right.dense) / (2 * step), atol=1e-6)
+    assert np.allclose(derivative @ np.eye(H + T), (filled(left) - filled(right)) / (2 * step), atol=1e-6)
     assert np.allclose(derivative.columns, (derivative @ np.eye(H + T))[:, :H])
     for outer in (X, derivative):
-        product = (outer @ np.eye(H + T)) @ dense(A) @ Z.dense
+        product = (outer @ np.eye(H + T)) @ dense(A) @ filled(Z)
         expected, found = pattern(0.5 * (product + product.T)), sandwich(outer, A, Z)
         assert np.allclose(dense(found), dense(expected))
 
@@ -138,9 +143,9 @@ def test_operator_against_matrices_written_out(ball: bool) -> None:
     Z = pattern(positive.T @ positive + 10 * n * np.eye(n), h).completion()
     assert X is not None
     assert Z is not None
-    assert np.allclose(operator.apply(X.arrow), [np.vdot(m, X.dense) for m in matrices])
+    assert np.allclose(operator.apply(X.arrow), [np.vdot(m, filled(X)) for m in matrices])
     everything = [*matrices, corner]
-    gram = [[np.trace(a @ X.dense @ b @ Z.dense) for b in everything] for a in everything]
+    gram = [[np.trace(a @ filled(X) @ b @ filled(Z)) for b in everything] for a in everything]
     assert np.allclose(operator.gram(X, Z), 0.5 * (np.array(gram) + np.array(gram).T))
 
 

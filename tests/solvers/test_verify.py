@@ -10,6 +10,7 @@ import pytest
 from optverify import Box, bound, load, load_property, verify
 from optverify.results import Verdict
 from optverify.search.guide import guide
+from optverify.search.node import Node
 from optverify.solvers import get
 
 CARTPOLE = ("examples/cartpole/controller.onnx", "examples/cartpole/leans_right.vnnlib")
@@ -29,7 +30,7 @@ def test_verify(solver: str) -> None:
 def test_guide(solver: str) -> None:
     """A solver that takes integers makes a claim; one that does not is no guide, and no error."""
     (goal,) = load_property(CARTPOLE[1]).goals(load(CARTPOLE[0]))
-    claim = guide(goal, solver, monotonic() + 60.0, lambda _: False)
+    claim = guide(goal, Node.root(goal), solver, monotonic() + 60.0, lambda _: False)
     assert isnan(claim) == (not get(solver).mixed_integer or solver == "cvxpy:CLARABEL")
 
 
