@@ -1,4 +1,4 @@
-"""The command line: verify, bound, replay, show, solvers.
+"""The command line: verify, check, bound, replay, show, solvers, vnnlib.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from optverify.errors import InputError, OptverifyError, RejectedCertificate
-from optverify.semantics import SEMANTICS
+from optverify.semantics import REAL, SEMANTICS
 
 if TYPE_CHECKING:
     from optverify.network import Network
@@ -29,6 +29,22 @@ if TYPE_CHECKING:
     from optverify.search.tree import Progress
 
 EXIT_ERROR = 3
+
+CAPABILITIES = (
+    "onnx-opset-versions",
+    "onnx-element-types",
+    "onnx-operators",
+    "vnnlib-versions",
+    "hidden-node-theories",
+    "multiple-input-output-theories",
+    "multiple-network-theories",
+    "multiple-node-comparison-theories",
+    "arithmetic-complexity-theories",
+    "optimised-disjunctive-reasoning",
+    "serialise-assignments",
+    "unsat-proofs",
+)
+"""What VNN-LIB 2.0 lets one ask a solver."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,6 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             f"internal error, please report it: {type(error).__name__}: {error} (OPTVERIFY_DEBUG=1 shows where)"
         )
+
+
+def vnnlib() -> int:
+    """Run the command line of VNN-LIB 2.0 as a program of its own."""
+    return main(["vnnlib", *sys.argv[1:]])
 
 
 def _fail(message: str) -> int:
@@ -119,9 +140,8 @@ def _build_parser() -> argparse.ArgumentParser:
     for command in (verify, bound):
         command.add_argument(
             "--semantics",
-            default="real",
             choices=list(SEMANTICS),
-            help="real, or every execution in a floating-point format (default real)",
+            help="real, or every execution in a floating-point format (default: what PROP says, else real)",
         )
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument(
@@ -149,6 +169,8 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     replay.set_defaults(run=_replay)
 
+    _add_vnnlib(commands.add_parser("vnnlib", help="the solver command line of VNN-LIB 2.0: verify, supports"))
+
     show = commands.add_parser("show", help="describe a network or property file")
     show.add_argument("file", metavar="FILE")
     show.set_defaults(run=_show)
@@ -156,6 +178,27 @@ def _build_parser() -> argparse.ArgumentParser:
     solvers = commands.add_parser("solvers", help="list the solvers: installed? version, what they can do, why not")
     solvers.set_defaults(run=_solvers)
     return parser
+
+
+def _add_vnnlib(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", action="version", version="optverify", help="print the solver's name")
+    parser.add_argument("--version", action="version", version=_version().split()[1])
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    verify = commands.add_parser("verify", help="print unsat, sat and an assignment, unknown or timed-out")
+    verify.add_argument("query", metavar="QUERY", help="VNN-LIB 2.0 file")
+    verify.add_argument(
+        "--network", action="append", default=[], type=_named_file, metavar="NAME=FILE", help="network of that name"
+    )
+    verify.add_argument("--timeout", type=_seconds, metavar="S", help="seconds of wall clock")
+    verify.add_argument("--workers", type=_count, metavar="N", help="processes for long searches")
+    verify.set_defaults(run=_vnnlib_verify)
+
+    supports = commands.add_parser("supports", help="print a capability")
+    wanted = supports.add_mutually_exclusive_group(required=True)
+    for capability in CAPABILITIES:
+        wanted.add_argument(f"--{capability}", dest="capability", action="store_const", const=capability)
+    supports.set_defaults(run=_vnnlib_supports)
 
 
 def _version() -> str:
@@ -172,6 +215,13 @@ def _seconds(text: str) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, path
 
 
 def _count(text: str) -> int:
@@ -224,11 +274,31 @@ def _verify(options: argparse.Namespace) -> int:
     return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
 
 
+def _vnnlib_verify(options: argparse.Namespace) -> int:
+    from optverify.vnnlib import answer
+
+    found = answer(options.query, options.network, options.timeout, _workers(options.workers))
+    _say("\n".join(found.output))
+    print("\n".join(found.notes), file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def _vnnlib_supports(options: argparse.Namespace) -> int:
+    from optverify.vnnlib import supported
+
+    _say("\n".join(supported(options.capability)))
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from optverify.certificate import check_file
     from optverify.io import load, load_property
 
     network, query = load(options.network), load_property(options.property)
+    if query.under(None) is not REAL:
+        raise InputError(
+            f"{options.property} is about {query.under(None)}, and certificates speak about the reals only"
+        )
     try:
         if options.exact:
             return _run_kernel(network, query, options.certificate)
@@ -275,7 +345,7 @@ def _bound(options: argparse.Namespace) -> int:
             network,
             _only_region(query, options.property),
             objective,
-            semantics=options.semantics,
+            semantics=query.under(options.semantics),
             method=options.method,
             sense=options.sense,
             solver=options.solver,
@@ -355,6 +425,8 @@ def _show(options: argparse.Namespace) -> int:
     if options.file.endswith((".vnnlib", ".vnnlib.gz")):
         query = load_property(options.file)
         rows = {"inputs": str(query.n_inputs), "outputs": str(query.n_outputs), "SHA-256": query.digest}
+        if query.declared is not None:
+            rows["about"] = str(query.declared)
         for k, case in enumerate(query.cases):
             ends = zip(case.region.lower, case.region.upper, strict=True)
             box = ", ".join(f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(ends) if i < 8)

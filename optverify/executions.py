@@ -300,7 +300,7 @@ class _Step:
                     odd[*place, row] = exact
             for row in self.once.tolist():
                 exact = self._exact(state, place, row)
-                result[*place, row] = np.nan if exact is None else _once(exact, self.semantics)
+                result[*place, row] = np.nan if exact is None else self.semantics.nearest(exact)
         return _State(result, odd)
 
     def _exact(self, state: _State, place: tuple[int, ...], row: int) -> Fraction | None:
@@ -312,16 +312,6 @@ class _Step:
             return None
         terms = zip(csr.data[span].tolist(), columns, strict=True)
         return sum((Fraction(w) * state[*place, j] for w, j in terms), Fraction(self.layer.bias[row].item()))
-
-
-def _once(value: Fraction, semantics: Semantics) -> float:
-    """Round a rational to the format, once."""
-    x = nearest(value)
-    if np.isfinite(x) and semantics.digits < 53 and Fraction(x) != value:
-        bits = int(np.float64(x).view(np.int64))
-        if bits & 1 == 0:
-            x = float(np.nextafter(x, np.inf if value > Fraction(x) else -np.inf))
-    return float(semantics.round(x))
 
 
 # ---------------------------------------------------------------------- witnesses

@@ -250,6 +250,8 @@ class Network:
         Each layer's inputs are the outputs of the one before.
     input_shape : tuple of int, optional
         Shape of one input as the original file has it; arrays of this shape are flattened in C order.
+    output_shape : tuple of int, optional
+        The same of an output.
     name : str, optional
     source : str, optional
         File that it was read from, for replaying a witness in the original runtime.
@@ -282,6 +284,7 @@ class Network:
     format: str = ""
     only_real: str = ""
     semantics: Semantics = REAL
+    output_shape: tuple[int, ...] = ()
     _sizes: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -294,10 +297,14 @@ class Network:
                 raise ShapeError(f"layer {position} takes {layer.shape[1]} values but the one before gives {sizes[-1]}")
             sizes.append(layer.shape[0])
         shape = tuple(int(n) for n in self.input_shape) or (sizes[0],)
+        out = tuple(int(n) for n in self.output_shape) or (sizes[-1],)
         if int(np.prod(shape)) != sizes[0]:
             raise ShapeError(f"input shape {shape} does not hold {sizes[0]} values")
+        if int(np.prod(out)) != sizes[-1]:
+            raise ShapeError(f"output shape {out} does not hold {sizes[-1]} values")
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "input_shape", shape)
+        object.__setattr__(self, "output_shape", out)
         object.__setattr__(self, "_sizes", tuple(sizes))
 
     @classmethod
@@ -413,7 +420,7 @@ class Network:
 
     def then(self, *layers: Layer) -> Network:
         """Return this network followed by further layers."""
-        return replace(self, layers=(*self.layers, *layers))
+        return replace(self, layers=(*self.layers, *layers), output_shape=())
 
     def carrying_input(self) -> Network:
         """Return the network whose outputs are this one's outputs followed by its inputs.
@@ -440,7 +447,7 @@ class Network:
                         np.concatenate([layer.absolute, zero]),
                     )
                 )
-        return replace(self, layers=tuple(layers))
+        return replace(self, layers=tuple(layers), output_shape=())
 
     @cached_property
     def digest(self) -> str:

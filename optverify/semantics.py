@@ -91,6 +91,16 @@ class Semantics:
             y = np.rint(x / ulp) * ulp
             return np.where(np.abs(y) > self.largest, np.copysign(np.inf, y), y)
 
+    def nearest(self, value: Fraction) -> float:
+        """Round a rational to nearest, ties to even, once; infinite beyond the largest number."""
+        x = nearest(value)
+        if np.isfinite(x) and 0 < self.digits < 53 and Fraction(x) != value:
+            # Rounding to odd first makes the second rounding harmless.
+            bits = int(np.float64(x).view(np.int64))
+            if bits & 1 == 0:
+                x = float(np.nextafter(x, np.inf if value > Fraction(x) else -np.inf))
+        return float(self.round(x))
+
     def flush(self, values: Array) -> Array:
         """Replace subnormal numbers by zero."""
         return np.where(np.abs(values) < self.normal, 0.0 * values, values)

@@ -29,7 +29,7 @@ from optverify.search.guide import SUBTREE_SECONDS, guide, guide_seconds, stubbo
 from optverify.search.node import Node
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
-from optverify.semantics import REAL, Semantics, named
+from optverify.semantics import REAL, Semantics
 from optverify.solvers import name_of
 from optverify.solvers.solution import Solver
 from optverify.witness import Witness, doubt, examine, in_doubt, replay
@@ -135,7 +135,7 @@ def verify(
     network: Network,
     query: Query,
     *,
-    semantics: str | Semantics = REAL,
+    semantics: str | Semantics | None = None,
     time_limit: float | None = None,
     solver: str | Solver | None = "highs",
     strategy: Branching | None = None,
@@ -152,9 +152,10 @@ def verify(
     ----------
     network : Network
     query : Query
-    semantics : str or Semantics
+    semantics : str or Semantics, optional
         ``"real"``: exact arithmetic over the weights in the file. ``"float32"``, ``"float64"``, ``"float16"``,
-        ``"bfloat16"``: every execution in that format (``docs/semantics.md``).
+        ``"bfloat16"``: every execution in that format (``docs/semantics.md``). By default what the query says, else the
+        reals.
     time_limit : float, seconds of wall clock, optional
         What is proved by then is in the answer.
     solver : str or Solver or None
@@ -189,7 +190,7 @@ def verify(
     OutputError
         A file cannot be written; found out before the search.
     InputError
-        Nothing can be said about this network in this format.
+        Nothing can be said about this network in this format, or the query is about another one.
     InputError, CertificateError
         The saved tree cannot be read, is about something else or is not true.
 
@@ -201,7 +202,7 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
-    arithmetic = named(semantics)
+    arithmetic = query.under(semantics)
     if certificate is not None and arithmetic is not REAL:
         raise InputError(f"certificates speak about the reals only, not yet about {arithmetic}")
     original, network = network, deployed(network, arithmetic)

@@ -80,6 +80,7 @@ class Builder:
             name,
             format=used[0] if len(used) == 1 else "",
             only_real=self._only_real,
+            output_shape=outputs.shape,
         )
 
     def only_over_the_reals(self, reason: str) -> None:
