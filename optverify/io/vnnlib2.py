@@ -140,7 +140,8 @@ def _explain(error: Exception, source: str) -> ParseError:
     if (found := _ERROR.search(text)) is not None:
         line, column, token = found.groups()
         what = f"unexpected {shorten(token)!r}" if token else "the text ends too early, or nothing is asserted"
-        return ParseError(f"{what}: this is not VNN-LIB 2.0", source, int(line), int(column))
+        shift = int(line) > 1  # from the second line on the package counts columns from 0
+        return ParseError(f"{what}: this is not VNN-LIB 2.0", source, int(line), int(column) + shift)
     if (found := re.search(r'"errors":\s*\[\s*\{(.*?)\}', text, re.DOTALL)) is not None:
         parts = dict(re.findall(r'"(\w+)":\s*"?(.*?)"?,?\s*$', found.group(1), re.MULTILINE))
         line = int(parts["line"]) if parts.get("line", "").isdecimal() else 0
@@ -148,7 +149,8 @@ def _explain(error: Exception, source: str) -> ParseError:
             f"{parts.get('message', 'not well-formed')}: {parts.get('offendingSymbol')!r}. {parts.get('hint', '')}"
         )
         return ParseError(message.strip(), source, line or None)
-    return ParseError(f"this is not VNN-LIB 2.0: {shorten(' '.join(text.split()), 200)}", source)
+    what = f"{type(error).__name__}: {shorten(' '.join(text.split()), 200)}"
+    return ParseError(f"the package 'vnnlib' cannot read it: {what}", source)
 
 
 # ---------------------------------------------------------------------- the declarations
