@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optverify.deployment import deployed
 from optverify.errors import OptverifyError
 from optverify.interval import Array, nearest
-from optverify.io.runtime import run_onnx
+from optverify.io.runtime import has_torch, run_onnx, torch_step
 from optverify.network import Affine, Network, Rational, Relu
 from optverify.query import Box, Query
 from optverify.semantics import Semantics
@@ -145,6 +145,11 @@ def by_numpy(rows: _Sum) -> Array:
     return np.asarray(product + rows.bias.astype(kind), np.float64)
 
 
+def by_torch(rows: _Sum) -> Array:
+    """Multiply and add by torch, whose kernels choose the order, and in half precision a wider accumulator."""
+    return torch_step(rows.weight, rows.values, rows.bias, rows.semantics.name)
+
+
 ORDERS: Mapping[str, Order] = {
     "left to right": left_to_right,
     "right to left": right_to_left,
@@ -157,6 +162,7 @@ ORDERS: Mapping[str, Order] = {
     "fused multiply-add": fused,
     "flush to zero": flushed,
     "numpy": by_numpy,
+    "torch": by_torch,
 }
 """All orders by name."""
 
@@ -221,8 +227,9 @@ class Executor:
         return state.values
 
     def orders(self) -> list[str]:
-        """Return the orders that there are in this format."""
-        return [name for name in ORDERS if name != "numpy" or self.semantics.name in NATIVE]
+        """Return the orders that there are in this format and with what is installed."""
+        usable = {"numpy": self.semantics.name in NATIVE, "torch": has_torch()}
+        return [name for name in ORDERS if usable.get(name, True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,7 +392,7 @@ def violation(executor: Executor, query: Query, region: Box, point: Sequence[flo
     for order in executor.orders():
         for at, y in zip(tried, executor(tried, order), strict=True):
             found = _judged(query, at, y, f"{semantics}, {order}")
-            if found is not None:
+            if found is not None and _in_band(network, found):
                 return found
     return _by_runtime(network, query, x)
 
@@ -420,5 +427,9 @@ def _by_runtime(network: Network, query: Query, x: Array) -> Witness | None:
     found = _judged(query, x, y, f"{network.semantics}, {run.runtime}")
     if found is None:
         return None
-    inside = all(a <= v <= b for (v, _), (a, b) in zip(found.y, network.enclose(found.x), strict=True))
-    return found if inside else None
+    return found if _in_band(network, found) else None
+
+
+def _in_band(network: Network, found: Witness) -> bool:
+    """Tell whether what a runtime computed is an execution of this network, as far as one can see."""
+    return all(a <= v <= b for (v, _), (a, b) in zip(found.y, network.enclose(found.x), strict=True))

@@ -53,10 +53,34 @@ def test_each_order_is_one_of_all_executions(semantics: Semantics, order: str) -
         executor = Executor(net)
         if order not in executor.orders():
             continue
+        if order == "torch" and semantics.digits < 24:  # its accumulator is wider
+            [(low, high)] = net.enclose([Fraction(v) for v in x.tolist()])
+            assert low <= Fraction(executor(x, order)[0].item()) <= high
+            continue
         found = Fraction(executor(x, order)[0].item())
         flush = order == "flush to zero"
-        fused = order in ("fused multiply-add", "numpy")
+        fused = order in ("fused multiply-add", "numpy", "torch")
         assert found in every_result(weights.tolist(), x.tolist(), bias, semantics, fused=fused, flush=flush)
+
+
+@pytest.mark.parametrize("semantics", FORMATS, ids=str)
+def test_torch_is_torch(semantics: Semantics) -> None:
+    """A module in the format gives bit for bit what the order says, for one sample or several."""
+    import torch
+    rng, dtype = np.random.default_rng(1), getattr(torch, semantics.name)
+    steps = [(semantics.round(rng.normal(size=s)), semantics.round(rng.normal(size=s[0]))) for s in ((30, 40), (3, 30))]
+    first, last = (torch.nn.Linear(*w.shape[::-1]).to(dtype) for w, _ in steps)
+    with torch.no_grad():
+        for layer, (w, b) in zip((first, last), steps, strict=True):
+            layer.weight.copy_(torch.tensor(w))
+            layer.bias.copy_(torch.tensor(b))
+        executor, points = (
+            Executor(deployed(Network.from_arrays(steps), semantics)),
+            semantics.round(rng.normal(size=(3, 40))),
+        )
+        for x, y in zip(points, executor(points, "torch"), strict=True):
+            expected = last(torch.relu(first(torch.tensor(x[None]).to(dtype))))[0].double()
+            assert expected.tolist() == y.tolist() == executor(x, "torch").tolist()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
