@@ -165,7 +165,9 @@ def _build_parser() -> argparse.ArgumentParser:
     replay.add_argument("network", metavar="NET", help=".onnx or .nnet file")
     replay.add_argument("witness", metavar="WITNESS", help="the answer of verify --json with a witness or a near miss")
     replay.add_argument(
-        "--semantics", choices=list(SEMANTICS)[1:], help="format of the orders (default: that of the file, or float32)"
+        "--semantics",
+        choices=list(SEMANTICS)[1:],
+        help="format of the orders (default: that of WITNESS or the file, or float32)",
     )
     replay.set_defaults(run=_replay)
 
@@ -245,7 +247,6 @@ def _seed(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from optverify.io import load, load_property
     from optverify.verify import verify
 
     _check_solver(options.solver)
@@ -254,7 +255,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.resume is not None:
         _refuse_overwriting(written[:2], [options.resume])
     with _output(options.json) as write, _progress(options.quiet) as report:
-        network, query = load(options.network), load_property(options.property)
+        network, query = _network_and_query(options)
         answer = verify(
             network,
             query,
@@ -288,6 +289,13 @@ def _vnnlib_supports(options: argparse.Namespace) -> int:
 
     _say("\n".join(supported(options.capability)))
     return 0
+
+
+def _network_and_query(options: argparse.Namespace) -> tuple[Network, Query]:
+    from optverify.io import load, load_property
+
+    query = load_property(options.property)
+    return load(options.network, format=query.under(options.semantics).format), query
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -330,7 +338,6 @@ def _run_kernel(network: Network, query: Query, certificate: str) -> int:
 
 def _bound(options: argparse.Namespace) -> int:
     from optverify.bound import bound
-    from optverify.io import load, load_property
     from optverify.io.expression import parse_linear
     from optverify.solvers import DEFAULT, INTERIOR_POINT
 
@@ -340,7 +347,7 @@ def _bound(options: argparse.Namespace) -> int:
     beside = None if options.certificate is None else options.certificate + ".vnnlib"
     _refuse_overwriting([options.json, options.certificate, beside], [options.network, options.property])
     with _output(options.json) as write, _progress(options.quiet) as report:
-        network, query = load(options.network), load_property(options.property)
+        network, query = _network_and_query(options)
         answer = bound(
             network,
             _only_region(query, options.property),
@@ -394,8 +401,9 @@ def _replay(options: argparse.Namespace) -> int:
     from optverify.io import load
     from optverify.semantics import FLOAT32
 
-    network, point = load(options.network), _point(options.witness)
-    name = options.semantics or (network.format if network.format in SEMANTICS else FLOAT32.name)
+    point, asked = _point(options.witness)
+    network = load(options.network, format=options.semantics or asked or FLOAT32.name)
+    name = options.semantics or asked or (network.format if network.format in SEMANTICS else FLOAT32.name)
     shown = range(min(network.n_outputs, 8))
     table = Table("execution", *(f"Y_{j}" for j in shown), box=None, pad_edge=False)
     for execution, y in runs(network, point, SEMANTICS[name]).items():
@@ -404,13 +412,14 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
-def _point(path: str) -> list[Fraction]:
-    """Read the witness, or else the near miss, of an answer in JSON."""
+def _point(path: str) -> tuple[list[Fraction], str]:
+    """Read the witness, or else the near miss, of an answer in JSON, and the format that it is about if any."""
     try:
         answer = json.loads(Path(path).read_bytes())
         point = (answer["witness"] or answer["near_miss"])["x"]
         parts = [[int(part, 0) for part in text.split("/")] for text in point]
-        return [Fraction(*part) for part in parts]
+        asked = str(answer.get("semantics"))
+        return [Fraction(*part) for part in parts], asked if asked in list(SEMANTICS)[1:] else ""
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):

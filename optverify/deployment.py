@@ -103,7 +103,8 @@ def _rounded(layer: Affine, semantics: Semantics, position: int, *, shown: bool,
     if not known and (foreign & ~step).any():
         row = int(np.flatnonzero(foreign & ~step)[0])
         raise InputError(
-            f"row {row} of layer {position} makes no roundings, but holds numbers that are not {semantics}"
+            f"row {row} of layer {position} makes no roundings, but holds numbers that are not {semantics}: read the "
+            f"file with load(path, format={semantics.name!r}), or round them"
         )
     if max(np.abs(entries).max(initial=0.0), np.abs(layer.bias).max(initial=0.0)) > semantics.largest:
         raise InputError(f"layer {position} holds a number beyond the largest {semantics}, {semantics.largest:g}")

@@ -41,6 +41,11 @@ class Semantics:
     highest: int = 0
 
     @property
+    def format(self) -> str:
+        """Name of the floating-point format; empty for the reals."""
+        return self.name if self.digits else ""
+
+    @property
     def unit(self) -> float:
         """Unit roundoff u = 2^-p; 0 for the reals."""
         return 2.0**-self.digits if self.digits else 0.0

@@ -95,7 +95,7 @@ def answer(path: str, networks: Sequence[tuple[str, str]], timeout: float | None
     if [name for name, _ in networks] != [declared.network]:
         given = ", ".join(name for name, _ in networks) or "none"
         raise InputError(f"the query declares the network {declared.network}, --network gives: {given}")
-    network = load(networks[0][1])
+    network = load(networks[0][1], format=declared.semantics.format)
     limit = None
     if timeout is not None:
         limit = max(timeout - min(RESERVE * timeout, 1.0) - (time.monotonic() - began), 1e-3)

@@ -67,6 +67,7 @@ def test_each_order_is_one_of_all_executions(semantics: Semantics, order: str) -
 def test_torch_is_torch(semantics: Semantics) -> None:
     """A module in the format gives bit for bit what the order says, for one sample or several."""
     import torch
+
     rng, dtype = np.random.default_rng(1), getattr(torch, semantics.name)
     steps = [(semantics.round(rng.normal(size=s)), semantics.round(rng.normal(size=s[0]))) for s in ((30, 40), (3, 30))]
     first, last = (torch.nn.Linear(*w.shape[::-1]).to(dtype) for w, _ in steps)
