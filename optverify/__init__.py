@@ -3,7 +3,7 @@
 >>> from optverify import Box, Network, Query, outputs, verify
 >>> net = Network.from_arrays([([[1.0, -1.0]], [0.0]), ([[2.0]], [1.0])])  # 2 relu(x0 - x1) + 1
 >>> y = outputs(1)
->>> answer = verify(net, Query.always(Box([0, 0], [1, 1]), y[0] <= 3, n_outputs=1))
+>>> answer = verify(net, Query.always(Box([0, 0], [1, 1]), y[0] <= 4, n_outputs=1))
 >>> answer.verdict.value
 'verified'
 """

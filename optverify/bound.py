@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify.certificate import certify
+from optverify.deployment import deployed, overflow
 from optverify.errors import CertificateError, InputError, OptverifyError, ShapeError
+from optverify.executions import representable
 from optverify.expressions import Atom, Linear, rational
-from optverify.interval import Array, nearest, round_up
+from optverify.interval import Array, nearest, round_down, round_up
 from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
@@ -24,6 +26,7 @@ from optverify.search import attack
 from optverify.search.methods import METHODS, Bounded, Task
 from optverify.search.tree import Progress
 from optverify.search.workers import one_thread
+from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import DEFAULT, INTERIOR_POINT, name_of
 from optverify.solvers.solution import Solver
 
@@ -39,19 +42,31 @@ class _Minimum:
         self.upper, self.threshold = np.inf, np.inf
         self.point: Array | None = None
         self.exact = np.nan
-        self._tried = np.inf
+        self._tried = self._least = np.inf
 
     def offer(self, value: float, point: Array) -> bool:
         """Evaluate a better point exactly and raise the bar; never ends the search."""
         if value < self._tried:
             self._tried = value
-            x = self.goal.region.clamp(point.tolist())
+            x = self._point(point)
             low, high = self.goal.network.enclose(x)[0]
             upper = round_up(high)
             if upper < self.upper or self.point is None:
-                self.upper, self.point, self.exact = upper, point, nearest((low + high) / 2)
-                self.threshold = upper - self.gap * max(1.0, abs(upper)) if np.isfinite(upper) else np.inf
+                self.upper, self.point, self.exact = upper, np.array([nearest(v) for v in x]), nearest((low + high) / 2)
+            # No bound gets above the least that an execution may give, and few come nearer than half the error band.
+            floating = self.goal.network.semantics is not REAL
+            least, room = (round_down(low), nearest((high - low) / 2)) if floating else (upper, 0.0)
+            if least <= self._least:
+                self._least = least
+                gap = max(self.gap * max(1.0, abs(least)), room)
+                self.threshold = least - gap if np.isfinite(least) else np.inf
         return False
+
+    def _point(self, point: Array) -> list[Fraction]:
+        """Return a point of the region, in floating point one of the format."""
+        semantics, region = self.goal.network.semantics, self.goal.region
+        x = None if semantics is REAL else representable(region, point.tolist(), semantics)
+        return region.clamp(point.tolist()) if x is None else [Fraction(v) for v in x.tolist()]
 
 
 def bound(
@@ -59,6 +74,7 @@ def bound(
     region: Box,
     objective: Linear | str | ArrayLike,
     *,
+    semantics: str | Semantics = REAL,
     method: str = "exact",
     sense: Literal["min", "max"] = "min",
     solver: str | Solver | None = DEFAULT,
@@ -77,6 +93,9 @@ def bound(
     region : Box
     objective : Linear, str or (n_outputs,) array
         For instance ``"Y_0 - Y_1"``.
+    semantics : str or Semantics
+        As in :func:`optverify.verify`. In floating point the optimum is that over all executions, at all points of the
+        box that are numbers of the format; `lower` holds on all of the box.
     method : str
         ``interval``, ``crown``, ``triangle``, ``lifted`` (semidefinite), ``bigm`` (a claim with a rigorous root
         bound), or ``exact`` (branch and bound until the gap is closed).
@@ -103,7 +122,8 @@ def bound(
     Raises
     ------
     InputError
-        Unknown method, or an objective that is not linear.
+        Unknown method, or an objective that is not linear; nothing can be said about this network in this format, or
+        the box holds no number of it.
     ShapeError
         Sizes disagree.
     OutputError
@@ -118,9 +138,15 @@ def bound(
         raise InputError("gap must not be negative")
     if certificate is not None and method != "exact":
         raise InputError("only the method exact gives a certificate")
+    arithmetic = named(semantics)
+    if certificate is not None and arithmetic is not REAL:
+        raise InputError(f"certificates speak about the reals only, not yet about {arithmetic}")
     linear = linear_objective(network, objective)
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
+    if arithmetic is not REAL and representable(region, region.lower, arithmetic) is None:
+        raise InputError(f"the region holds no {arithmetic} number")
+    original, network = network, deployed(network, arithmetic)
     least = linear if sense == "min" else -linear
     if solver == DEFAULT:
         solver = INTERIOR_POINT if method == "lifted" else "highs"
@@ -129,6 +155,7 @@ def bound(
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
     target, best = _Minimum(goal, gap), attack.Best()
     proof = None if certificate is None else Proof()
+    obstacle = overflow(network, region.outward)
     certified = None
     with one_thread(), ExitStack() as stack:
         streams = [stack.enter_context(replacing(certificate + end)) for end in ("", ".vnnlib")] if certificate else []
@@ -136,7 +163,10 @@ def bound(
             attack.attack(goal, region.outward, best, np.random.default_rng(seed), stop_at=-np.inf)
             if best.point is not None:
                 target.offer(best.value, best.point)
-            result = METHODS[method](Task(goal, target, best, solver, time_limit, progress, workers, proof))
+            if obstacle:
+                result = Bounded(-np.inf, None, False, obstacle)
+            else:
+                result = METHODS[method](Task(goal, target, best, solver, time_limit, progress, workers, proof))
         except KeyboardInterrupt:
             result = Bounded(-np.inf, None, False, "interrupted")
         if streams:
@@ -149,6 +179,8 @@ def bound(
         target.offer(-np.inf, 0.5 * region.outward.lower + 0.5 * region.outward.upper)
     assert target.point is not None
     lower, upper, claim, attained = result.lower, target.upper, result.claim, target.exact
+    if obstacle:  # the enclosures of values presuppose that nothing overflows
+        upper = np.inf
     if sense == "max":
         lower, upper, attained = -upper, -lower, -attained
         claim = None if claim is None else -claim
@@ -167,8 +199,9 @@ def bound(
         programs=result.programs,
         seconds=time.monotonic() - started,
         objective=str(linear),
-        network=network.digest,
+        network=original.digest,
         certified=certified,
+        semantics=arithmetic.name,
         versions=versions(),
     )
 

@@ -2,7 +2,8 @@
 
 Integers only: every float64 is an integer over a power of two, every bound of a query a rational. The texts
 are what ``optverify/kernel.py`` reads and their SHA-256 is what a certificate names (``docs/certificate-v1.md``).
-How many roundings the deployed program makes does not matter over the reals and is left out.
+How many roundings the deployed program makes does not matter over the reals and is left out; for a network under
+another semantics (:mod:`optverify.deployment`) the rows say what it may be off, and the head names the semantics.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from optverify.expressions import Atom
 from optverify.interval import Array
 from optverify.network import Affine, Network, Relu
 from optverify.query import Query
+from optverify.semantics import REAL
 
 MAX_DIGITS = 4_300
 """The kernel reads integers of at most this many characters, sign included."""
@@ -42,7 +44,10 @@ def network_text(network: Network) -> bytes:
         {"relu": [int(on) for on in layer.mask]} if isinstance(layer, Relu) else _affine(layer)
         for layer in network.layers
     ]
-    return _write({"format": "optverify network 1", "inputs": network.n_inputs, "layers": layers})
+    head: dict[str, Any] = {"format": "optverify network 1"}
+    if network.semantics is not REAL:
+        head["semantics"] = network.semantics.name
+    return _write({**head, "inputs": network.n_inputs, "layers": layers})
 
 
 def property_text(query: Query) -> bytes:
@@ -89,6 +94,10 @@ def _affine(layer: Affine) -> dict[str, Any]:
         columns, ends, weights = np.nonzero(there)[1], np.cumsum([0, *there.sum(axis=1)]), layer.weight[there]
     numbers, shift = _integers(np.concatenate([weights, layer.bias]))
     slacks, slack_shift = _integers(layer.slack)
+    absolute: dict[str, Any] = {}
+    if layer.absolute.any():
+        errors, absolute_shift = _integers(layer.absolute)
+        absolute = {"absolute_shift": absolute_shift, "absolute": errors}
     pairs = [number for pair in zip(columns.tolist(), numbers, strict=False) for number in pair]
     return {
         "affine": list(layer.shape),
@@ -97,6 +106,7 @@ def _affine(layer: Affine) -> dict[str, Any]:
         "bias": numbers[weights.size :],
         "slack_shift": slack_shift,
         "slack": slacks,
+        **absolute,
     }
 
 

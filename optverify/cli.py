@@ -1,4 +1,4 @@
-"""The command line: verify, bound, show, solvers.
+"""The command line: verify, check, bound, replay, show, solvers, vnnlib.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -16,10 +16,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from optverify.errors import InputError, OptverifyError, RejectedCertificate
+from optverify.semantics import REAL, SEMANTICS
 
 if TYPE_CHECKING:
     from optverify.network import Network
@@ -27,6 +29,22 @@ if TYPE_CHECKING:
     from optverify.search.tree import Progress
 
 EXIT_ERROR = 3
+
+CAPABILITIES = (
+    "onnx-opset-versions",
+    "onnx-element-types",
+    "onnx-operators",
+    "vnnlib-versions",
+    "hidden-node-theories",
+    "multiple-input-output-theories",
+    "multiple-network-theories",
+    "multiple-node-comparison-theories",
+    "arithmetic-complexity-theories",
+    "optimised-disjunctive-reasoning",
+    "serialise-assignments",
+    "unsat-proofs",
+)
+"""What VNN-LIB 2.0 lets one ask a solver."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             f"internal error, please report it: {type(error).__name__}: {error} (OPTVERIFY_DEBUG=1 shows where)"
         )
+
+
+def vnnlib() -> int:
+    """Run the command line of VNN-LIB 2.0 as a program of its own."""
+    return main(["vnnlib", *sys.argv[1:]])
 
 
 def _fail(message: str) -> int:
@@ -122,6 +145,11 @@ def _build_parser() -> argparse.ArgumentParser:
     bound.set_defaults(run=_bound)
 
     for command in (verify, bound):
+        command.add_argument(
+            "--semantics",
+            choices=list(SEMANTICS),
+            help="real, or every execution in a floating-point format (default: what PROP says, else real)",
+        )
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument(
             "--solver",
@@ -140,6 +168,18 @@ def _build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--quiet", action="store_true", help="no progress line")
 
+    replay = commands.add_parser("replay", help="run a witness in exact arithmetic, in every order and runtime")
+    replay.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+    replay.add_argument("witness", metavar="WITNESS", help="the answer of verify --json with a witness or a near miss")
+    replay.add_argument(
+        "--semantics",
+        choices=list(SEMANTICS)[1:],
+        help="format of the orders (default: that of WITNESS or the file, or float32)",
+    )
+    replay.set_defaults(run=_replay)
+
+    _add_vnnlib(commands.add_parser("vnnlib", help="the solver command line of VNN-LIB 2.0: verify, supports"))
+
     show = commands.add_parser("show", help="describe a network or property file")
     show.add_argument("file", metavar="FILE")
     show.set_defaults(run=_show)
@@ -147,6 +187,27 @@ def _build_parser() -> argparse.ArgumentParser:
     solvers = commands.add_parser("solvers", help="list the solvers: installed? version, what they can do, why not")
     solvers.set_defaults(run=_solvers)
     return parser
+
+
+def _add_vnnlib(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", action="version", version="optverify", help="print the solver's name")
+    parser.add_argument("--version", action="version", version=_version().split()[1])
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    verify = commands.add_parser("verify", help="print unsat, sat and an assignment, unknown or timed-out")
+    verify.add_argument("query", metavar="QUERY", help="VNN-LIB 2.0 file")
+    verify.add_argument(
+        "--network", action="append", default=[], type=_named_file, metavar="NAME=FILE", help="network of that name"
+    )
+    verify.add_argument("--timeout", type=_seconds, metavar="S", help="seconds of wall clock")
+    verify.add_argument("--workers", type=_count, metavar="N", help="processes for long searches")
+    verify.set_defaults(run=_vnnlib_verify)
+
+    supports = commands.add_parser("supports", help="print a capability")
+    wanted = supports.add_mutually_exclusive_group(required=True)
+    for capability in CAPABILITIES:
+        wanted.add_argument(f"--{capability}", dest="capability", action="store_const", const=capability)
+    supports.set_defaults(run=_vnnlib_supports)
 
 
 def _version() -> str:
@@ -163,6 +224,13 @@ def _seconds(text: str) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, path
 
 
 def _count(text: str) -> int:
@@ -186,7 +254,6 @@ def _seed(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from optverify.io import load, load_property
     from optverify.verify import verify
 
     _check_solver(options.solver)
@@ -195,10 +262,11 @@ def _verify(options: argparse.Namespace) -> int:
     if options.resume is not None:
         _refuse_overwriting(written[:2], [options.resume])
     with _output(options.json) as write, _progress(options.quiet) as report:
-        network, query = load(options.network), load_property(options.property)
+        network, query = _network_and_query(options)
         answer = verify(
             network,
             query,
+            semantics=options.semantics,
             time_limit=options.time_limit,
             solver=options.solver,
             relaxation=options.relaxation,
@@ -215,11 +283,38 @@ def _verify(options: argparse.Namespace) -> int:
     return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
 
 
+def _vnnlib_verify(options: argparse.Namespace) -> int:
+    from optverify.vnnlib import answer
+
+    found = answer(options.query, options.network, options.timeout, _workers(options.workers))
+    _say("\n".join(found.output))
+    print("\n".join(found.notes), file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def _vnnlib_supports(options: argparse.Namespace) -> int:
+    from optverify.vnnlib import supported
+
+    _say("\n".join(supported(options.capability)))
+    return 0
+
+
+def _network_and_query(options: argparse.Namespace) -> tuple[Network, Query]:
+    from optverify.io import load, load_property
+
+    query = load_property(options.property)
+    return load(options.network, format=query.under(options.semantics).format), query
+
+
 def _check(options: argparse.Namespace) -> int:
     from optverify.certificate import check_file
     from optverify.io import load, load_property
 
     network, query = load(options.network), load_property(options.property)
+    if query.under(None) is not REAL:
+        raise InputError(
+            f"{options.property} is about {query.under(None)}, and certificates speak about the reals only"
+        )
     try:
         if options.exact:
             return _run_kernel(network, query, options.certificate)
@@ -251,7 +346,6 @@ def _run_kernel(network: Network, query: Query, certificate: str) -> int:
 
 def _bound(options: argparse.Namespace) -> int:
     from optverify.bound import bound
-    from optverify.io import load, load_property
     from optverify.io.expression import parse_linear
     from optverify.solvers import DEFAULT, INTERIOR_POINT
 
@@ -261,11 +355,12 @@ def _bound(options: argparse.Namespace) -> int:
     beside = None if options.certificate is None else options.certificate + ".vnnlib"
     _refuse_overwriting([options.json, options.certificate, beside], [options.network, options.property])
     with _output(options.json) as write, _progress(options.quiet) as report:
-        network, query = load(options.network), load_property(options.property)
+        network, query = _network_and_query(options)
         answer = bound(
             network,
             _only_region(query, options.property),
             objective,
+            semantics=query.under(options.semantics),
             method=options.method,
             sense=options.sense,
             solver=options.solver,
@@ -306,6 +401,39 @@ def _check_solver(name: str) -> None:
     get(name)
 
 
+def _replay(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from optverify.executions import runs
+    from optverify.io import load
+    from optverify.semantics import FLOAT32
+
+    point, asked = _point(options.witness)
+    network = load(options.network, format=options.semantics or asked or FLOAT32.name)
+    name = options.semantics or asked or (network.format if network.format in SEMANTICS else FLOAT32.name)
+    shown = range(min(network.n_outputs, 8))
+    table = Table("execution", *(f"Y_{j}" for j in shown), box=None, pad_edge=False)
+    for execution, y in runs(network, point, SEMANTICS[name]).items():
+        table.add_row(execution, *(f"{y[j]:.17g}" for j in shown))
+    Console(highlight=False, soft_wrap=True).print(table)
+    return 0
+
+
+def _point(path: str) -> tuple[list[Fraction], str]:
+    """Read the witness, or else the near miss, of an answer in JSON, and the format that it is about if any."""
+    try:
+        answer = json.loads(Path(path).read_bytes())
+        point = (answer["witness"] or answer["near_miss"])["x"]
+        parts = [[int(part, 0) for part in text.split("/")] for text in point]
+        asked = str(answer.get("semantics"))
+        return [Fraction(*part) for part in parts], asked if asked in list(SEMANTICS)[1:] else ""
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):
+        raise InputError(f"{path} is no answer of verify with a witness or a near miss") from None
+
+
 def _show(options: argparse.Namespace) -> int:
     from optverify.interval import nearest
     from optverify.io import load, load_property
@@ -314,6 +442,8 @@ def _show(options: argparse.Namespace) -> int:
     if options.file.endswith((".vnnlib", ".vnnlib.gz")):
         query = load_property(options.file)
         rows = {"inputs": str(query.n_inputs), "outputs": str(query.n_outputs), "SHA-256": query.digest}
+        if query.declared is not None:
+            rows["about"] = str(query.declared)
         for k, case in enumerate(query.cases):
             ends = zip(case.region.lower, case.region.upper, strict=True)
             box = ", ".join(f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(ends) if i < 8)

@@ -163,7 +163,7 @@ class Interval:
         upper = np.where(np.isnan(products), 0.0, products).max(axis=0)
         return Interval(down(lower), up(upper))
 
-    def affine(self, weight: Any, bias: Array, slack: Array | None = None) -> Interval:
+    def affine(self, weight: Any, bias: Array, slack: Array | None = None, absolute: Array | float = 0.0) -> Interval:
         """Return an enclosure of ``weight @ v + bias`` for every v in this interval.
 
         Parameters
@@ -172,6 +172,8 @@ class Interval:
         bias : (m,) float64
         slack : (m,) float64, optional
             Relative uncertainty of each row's own coefficients (see :class:`optverify.network.Affine`).
+        absolute : (m,) float64, optional
+            Further absolute uncertainty of each row.
 
         Notes
         -----
@@ -186,7 +188,7 @@ class Interval:
             # What was lost in `middle`, in the sum of magnitudes, and what the slack allows for.
             magnitude = times(np.abs(centre) + radius, size) + np.abs(bias)
             relative = dot_error(weight.shape[1] + 2) + (0.0 if slack is None else slack)
-            spread = times(radius, size) + relative * magnitude * INFLATE + TINY * (1.0 + magnitude)
+            spread = times(radius, size) + relative * magnitude * INFLATE + TINY * (1.0 + magnitude) + absolute
             spread = spread * (1.0 + dot_error(weight.shape[1] + 4))
             guard = TINY * (1.0 + np.sum(np.abs(centre) + radius, axis=-1, keepdims=True))
             # Where the midpoint overflowed nothing is known, not even on its side of zero.

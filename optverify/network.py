@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Array, times
 from optverify.report import html, text
+from optverify.semantics import REAL, Semantics
 
 Rational = Fraction | int
 
@@ -65,6 +66,8 @@ class Affine:
         Relative uncertainty of the row's own coefficients where no float holds them (a folded batch
         normalisation); 0 by default. The true step is ``W' u + b'`` with ``|W' - W| <= slack |W|`` and
         ``|b' - b| <= slack |b|`` row by row.
+    absolute : (m,) float64, optional
+        Further absolute uncertainty of each row; 0 but for networks that :func:`optverify.deployment.deployed` made.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Affine:
     bias: Array
     roundings: Any = None
     slack: Any = None
+    absolute: Any = None
 
     def __post_init__(self) -> None:
         weight = self.weight
@@ -104,12 +108,15 @@ class Affine:
                 raise InputError(f"{name} entry {bad} of an affine layer is {array.ravel()[bad]}: only finite numbers")
         counted = np.diff(_nonzeros(weight)[0]) + 1 if self.roundings is None else self.roundings
         slack = np.zeros(rows) if self.slack is None else self.slack
+        absolute = np.zeros(rows) if self.absolute is None else self.absolute
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "bias", bias)
         object.__setattr__(self, "roundings", frozen(counted, np.int64, "roundings", (rows,)))
         object.__setattr__(self, "slack", frozen(slack, np.float64, "slack", (rows,)))
-        if (self.roundings < 0).any() or not (np.isfinite(self.slack) & (self.slack >= 0)).all():
-            raise InputError("roundings and slack of an affine layer must be finite and not negative")
+        object.__setattr__(self, "absolute", frozen(absolute, np.float64, "absolute", (rows,)))
+        uncertain = np.concatenate([self.slack, self.absolute])
+        if (self.roundings < 0).any() or not (np.isfinite(uncertain) & (uncertain >= 0)).all():
+            raise InputError("roundings, slack and absolute error of an affine layer must be finite and not negative")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -120,6 +127,11 @@ class Affine:
     def is_sparse(self) -> bool:
         """Whether the weight is stored as CSR."""
         return not isinstance(self.weight, np.ndarray)
+
+    @cached_property
+    def loose(self) -> NDArray[np.bool_]:
+        """Which rows are known within an interval only, (m,)."""
+        return np.asarray((self.slack > 0) | (self.absolute > 0))
 
     @cached_property
     def size(self) -> Any:
@@ -182,7 +194,7 @@ Layer = Affine | Relu
 
 @dataclass(frozen=True)
 class _ExactRows:
-    """Nonzeros of ``[W, b]`` scaled by 2**shift to integers; slack as integers over 2**slack_shift."""
+    """Nonzeros of ``[W, b]`` scaled by 2**shift to integers; slack and absolute likewise, each with a shift."""
 
     columns: tuple[tuple[int, ...], ...]
     weights: tuple[tuple[int, ...], ...]
@@ -190,12 +202,15 @@ class _ExactRows:
     shift: int
     slacks: tuple[int, ...]
     slack_shift: int
+    absolutes: tuple[int, ...]
+    absolute_shift: int
 
     @classmethod
     def of(cls, layer: Affine) -> _ExactRows:
         ends, indices, values = _nonzeros(layer.weight)
         entries, shift = _dyadic(np.concatenate([values, layer.bias]).tolist())
         slacks, slack_shift = _dyadic(layer.slack.tolist())
+        absolutes, absolute_shift = _dyadic(layer.absolute.tolist())
         columns = indices.tolist()
         spans = list(pairwise(ends.tolist()))
         return cls(
@@ -205,6 +220,8 @@ class _ExactRows:
             shift,
             tuple(slacks),
             slack_shift,
+            tuple(absolutes),
+            absolute_shift,
         )
 
 
@@ -233,9 +250,18 @@ class Network:
         Each layer's inputs are the outputs of the one before.
     input_shape : tuple of int, optional
         Shape of one input as the original file has it; arrays of this shape are flattened in C order.
+    output_shape : tuple of int, optional
+        The same of an output.
     name : str, optional
     source : str, optional
         File that it was read from, for replaying a witness in the original runtime.
+    format : str, optional
+        Floating-point format of the file's numbers and of what it computes with. Without one the layers are all
+        that is known, and numbers that a format does not hold would be rounded to it.
+    only_real : str, optional
+        Why nothing is known about executions in floating point, if so.
+    semantics : Semantics
+        What `slack` and `absolute` account for: over the reals, uncertain coefficients only.
 
     Raises
     ------
@@ -255,6 +281,10 @@ class Network:
     input_shape: tuple[int, ...] = ()
     name: str = ""
     source: str = ""
+    format: str = ""
+    only_real: str = ""
+    semantics: Semantics = REAL
+    output_shape: tuple[int, ...] = ()
     _sizes: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -267,10 +297,14 @@ class Network:
                 raise ShapeError(f"layer {position} takes {layer.shape[1]} values but the one before gives {sizes[-1]}")
             sizes.append(layer.shape[0])
         shape = tuple(int(n) for n in self.input_shape) or (sizes[0],)
+        out = tuple(int(n) for n in self.output_shape) or (sizes[-1],)
         if int(np.prod(shape)) != sizes[0]:
             raise ShapeError(f"input shape {shape} does not hold {sizes[0]} values")
+        if int(np.prod(out)) != sizes[-1]:
+            raise ShapeError(f"output shape {out} does not hold {sizes[-1]} values")
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "input_shape", shape)
+        object.__setattr__(self, "output_shape", out)
         object.__setattr__(self, "_sizes", tuple(sizes))
 
     @classmethod
@@ -319,8 +353,8 @@ class Network:
 
     @cached_property
     def has_slack(self) -> bool:
-        """Whether some coefficient is known only within an interval (see :class:`Affine`)."""
-        return any(isinstance(layer, Affine) and bool(layer.slack.any()) for layer in self.layers)
+        """Whether some row is known only within an interval (see :class:`Affine`)."""
+        return any(isinstance(layer, Affine) and bool(layer.loose.any()) for layer in self.layers)
 
     def __call__(self, x: ArrayLike) -> Array:
         """Evaluate in float64 (no guarantee).
@@ -386,7 +420,7 @@ class Network:
 
     def then(self, *layers: Layer) -> Network:
         """Return this network followed by further layers."""
-        return Network((*self.layers, *layers), self.input_shape, self.name, self.source)
+        return replace(self, layers=(*self.layers, *layers), output_shape=())
 
     def carrying_input(self) -> Network:
         """Return the network whose outputs are this one's outputs followed by its inputs.
@@ -410,9 +444,10 @@ class Network:
                         np.concatenate([layer.bias, zero]),
                         np.concatenate([layer.roundings, zero.astype(np.int64)]),
                         np.concatenate([layer.slack, zero]),
+                        np.concatenate([layer.absolute, zero]),
                     )
                 )
-        return Network(tuple(layers), self.input_shape, self.name, self.source)
+        return replace(self, layers=tuple(layers), output_shape=())
 
     @cached_property
     def digest(self) -> str:
@@ -441,6 +476,10 @@ class Network:
                     (layer.slack + 0.0, "<f8"),
                 ):
                     yield np.asarray(array).astype(kind).tobytes()
+                if layer.absolute.any():
+                    yield (layer.absolute + 0.0).astype("<f8").tobytes()
+        if self.semantics is not REAL:
+            yield self.semantics.name.encode()
 
     def __repr__(self) -> str:
         label = f" {self.name!r}" if self.name else ""
@@ -489,8 +528,22 @@ def _enclose_affine(layer: Affine, low: list[int], high: list[int], scale: int) 
     scale <<= rows.shift
     if point:
         new_high = new_low
-    if not any(rows.slacks):
-        return new_low, new_high, scale
+    if any(rows.slacks):
+        new_low, new_high, scale = _widen_relatively(rows, low, high, new_low, new_high, scale)
+    if any(rows.absolutes):
+        # Most scales are multiples of a large enough power of two after the first layer.
+        more = max(0, rows.absolute_shift - (scale & -scale).bit_length() + 1)
+        scale <<= more
+        errors = [error * scale >> rows.absolute_shift for error in rows.absolutes]
+        new_high = [(v << more) + e for v, e in zip(new_high, errors, strict=True)]
+        new_low = [(v << more) - e for v, e in zip(new_low, errors, strict=True)]
+    return new_low, new_high, scale
+
+
+def _widen_relatively(
+    rows: _ExactRows, low: list[int], high: list[int], new_low: list[int], new_high: list[int], scale: int
+) -> tuple[list[int], list[int], int]:
+    """Widen by the slack of the rows; `low` and `high` enter over the scale without their shift."""
     size = [max(abs(p), abs(q)) for p, q in zip(low, high, strict=True)]
     before = scale >> rows.shift
     errors = [

@@ -70,7 +70,7 @@ def layer_inputs(network: Network, region: Interval, bounds: Bounds) -> list[Int
     known = iter(bounds.layers)
     for layer in network.layers:
         if isinstance(layer, Affine):
-            values.append(values[-1].affine(layer.weight, layer.bias, layer.slack))
+            values.append(values[-1].affine(layer.weight, layer.bias, layer.slack, layer.absolute))
         else:
             given = next(known, None)
             if given is not None:

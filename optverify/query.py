@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optverify.declaration import Declaration
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
 from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.network import Affine, Network
+from optverify.semantics import REAL, Semantics, named
 
 MIN_NORMAL = 2.0**-1022
 
@@ -148,6 +150,8 @@ class Query:
     n_inputs, n_outputs : int
     text : str, optional
         The claim in words, for reports.
+    declared : Declaration, optional
+        What the question says of the network, and under which arithmetic it is asked.
 
     Raises
     ------
@@ -159,6 +163,7 @@ class Query:
     n_inputs: int
     n_outputs: int
     text: str = ""
+    declared: Declaration | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cases", tuple(self.cases))
@@ -244,6 +249,25 @@ class Query:
             atoms.append(Atom(Linear({k: v for k, v in terms.items() if v}, rational(offset))))  # type: ignore[misc]
         return cls((Case(region, tuple(atoms)),), region.size, rows.shape[1])
 
+    def under(self, semantics: str | Semantics | None) -> Semantics:
+        """Return the arithmetic to answer under: what the query says, else what is asked for, else the reals.
+
+        Raises
+        ------
+        InputError
+            The query is about another arithmetic than the one that is asked for, or there is none of this name.
+        """
+        asked = None if semantics is None else named(semantics)
+        if self.declared is None:
+            return asked or REAL
+        if asked not in (None, self.declared.semantics):
+            raise InputError(
+                f"the property is about {self.declared.semantics}, so it cannot be answered about {asked}: "
+                f"leave the semantics out, or declare {self.declared.input.name} and {self.declared.output.name} "
+                f"as {asked}"
+            )
+        return self.declared.semantics
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the cases in a canonical text."""
@@ -273,6 +297,11 @@ class Query:
                 return position
         return None
 
+    def may_be_violated(self, x: Sequence[Fraction], y: Sequence[tuple[Fraction, Fraction]]) -> bool:
+        """Tell whether some outputs within their enclosures reach a case at a point; see :meth:`violated_by`."""
+        flipped = [(high, low) for low, high in y]
+        return self.violated_by(x, flipped) is not None
+
     def goals(self, network: Network) -> tuple[Goal, ...]:
         """Pose the query to a network: one goal for each distinct region.
 
@@ -286,6 +315,8 @@ class Query:
                 f"the property is about {self.n_inputs} inputs and {self.n_outputs} outputs, "
                 f"the network has {network.n_inputs} and {network.n_outputs}"
             )
+        if self.declared is not None:
+            self.declared.check(network)
         by_region: dict[Box, list[int]] = {}
         for position, case in enumerate(self.cases):
             by_region.setdefault(case.region, []).append(position)

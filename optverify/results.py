@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from optverify.report import html, text
+from optverify.semantics import REAL, named
 from optverify.witness import Replay, Witness
 
 
@@ -86,7 +87,7 @@ class Verification:
         Content digests (SHA-256).
     solver : str
     semantics : str
-        ``"real"``: exact arithmetic over the weights in the file.
+        Which arithmetic the answer is about: ``"real"``, or the name of a floating-point format.
     versions : mapping
     """
 
@@ -109,7 +110,7 @@ class Verification:
     network: str
     query: str
     solver: str | None
-    semantics: Literal["real"] = "real"
+    semantics: str = REAL.name
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -124,6 +125,7 @@ class Verification:
             "reason": self.reason,
             "property": self.claim_text,
             "semantics": self.semantics,
+            "statement": named(self.semantics).statement,
             "bound": self.bound,
             "claim": self.claim,
             "gap": self.gap,
@@ -148,7 +150,7 @@ class Verification:
         rows = {
             "property": self.claim_text,
             "reason": self.reason,
-            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "semantics": named(self.semantics).statement,
             "bound (proved)": text.rounded_down(self.bound),
             "claim (solver)": text.number(self.claim),
         }
@@ -157,6 +159,8 @@ class Verification:
             label = "witness" if self.witness else "near miss"
             rows[f"{label} x"] = ", ".join(map(text.exact, point.x_float()))
             rows[f"{label} y"] = ", ".join(map(text.number, point.y_float()))
+            if point.execution:
+                rows["execution"] = point.execution
         for entry in self.replay:
             rows[f"replay, {entry.runtime}"] = str(entry)
         if self.certified is not None:
@@ -187,7 +191,7 @@ class BoundResult:
     Parameters
     ----------
     lower, upper : float
-        Rigorous: lower <= optimum <= upper.
+        Rigorous: lower <= optimum <= upper. In floating point, that over all executions at all points.
     claim : float or None
         What the solver says; not a proof of anything.
     point : tuple of float
@@ -228,7 +232,7 @@ class BoundResult:
     objective: str
     network: str
     certified: bool | None = None
-    semantics: Literal["real"] = "real"
+    semantics: str = REAL.name
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -239,6 +243,7 @@ class BoundResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values (infinite numbers become None)."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["statement"] = named(self.semantics).statement
         values |= {"gap": self.gap, "point": list(self.point), "versions": dict(self.versions)}
         values["network_sha256"] = values.pop("network")
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
@@ -250,7 +255,7 @@ class BoundResult:
             "claim (solver)": text.number(self.claim),
             "attained at": ", ".join(map(text.exact, self.point)),
             "method": f"{self.method}, solver {self.solver or 'none'}: {self.reason}",
-            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "semantics": named(self.semantics).statement,
             "search": f"{self.nodes} nodes, {self.programs} programs",
             "time": f"{self.seconds:.2f} s",
         } | ({} if self.certified is None else {"certificate": text.certified(self.certified)})

@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
 
+from optverify.deployment import deployed, overflow
 from optverify.errors import CertificateError, InputError
+from optverify.executions import Executor, representable, violation
 from optverify.interval import Array
 from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
-from optverify.query import Goal, Query
+from optverify.query import Box, Goal, Query
 from optverify.results import Certificate, Verdict, Verification, versions
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
@@ -28,9 +31,10 @@ from optverify.search.node import Node
 from optverify.search.semidefinite import FEW_INPUTS, SECOND, SOONEST, nodes_before
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
+from optverify.semantics import REAL, Semantics
 from optverify.solvers import name_of
 from optverify.solvers.solution import Solver
-from optverify.witness import Witness, examine, replay
+from optverify.witness import Witness, doubt, examine, in_doubt, replay
 
 NEAR = 1e-4
 """A point whose worst row exceeds 0 by at most this is worth showing beside an UNKNOWN."""
@@ -50,10 +54,13 @@ class _Counterexample:
     """Search target: a point that violates the query in exact arithmetic."""
 
     threshold = 0.0
+    stop_at = 0.0
+    confirmed = "the witness violates the property in exact arithmetic"
 
     def __init__(self, network: Network, query: Query) -> None:
         self.network, self.query = network, query
         self.witness: Witness | None = None
+        self.doubt: Witness | None = None
         self.nearest: tuple[float, Array] | None = None
         self._examined = np.inf
 
@@ -66,6 +73,10 @@ class _Counterexample:
             witness = examine(self.network, self.query, point.tolist())
             if witness.violates:
                 self.witness = witness
+        return self.witness is not None
+
+    def found(self) -> bool:
+        """Tell whether there is a witness."""
         return self.witness is not None
 
     def last_try(self, bests: Sequence[attack.Best]) -> None:
@@ -82,10 +93,55 @@ class _Counterexample:
         return examine(self.network, self.query, self.nearest[1].tolist())
 
 
+class _BadExecution(_Counterexample):
+    """Search target: a point and an execution in floating point that violates the query there.
+
+    A point where the error band alone reaches the unsafe set is a doubt: it ends the search too, as no bound can
+    exclude it.
+    """
+
+    stop_at = -np.inf  # the lower the value, the more executions violate
+
+    def __init__(self, network: Network, query: Query) -> None:
+        super().__init__(network, query)
+        self.executor = Executor(network)
+        self.confirmed = f"an execution in {network.semantics} violates the property"
+
+    def offer(self, value: float, point: Array) -> bool:
+        """Run a point wherever the band reaches the unsafe set."""
+        if self.nearest is None or value < self.nearest[0]:
+            self.nearest = (value, point)
+        regions = dict.fromkeys(case.region for case in self.query.cases)
+        near = [r for r in regions if ((r.outward.lower <= point) & (point <= r.outward.upper)).all()]
+        doubtful = [self._doubtful(region, point) for region in near]  # all of them: one may have a witness
+        return any(doubtful) or self.witness is not None
+
+    def last_try(self, bests: Sequence[attack.Best]) -> None:
+        """Run the best point of each goal."""
+        for best in bests[:MAX_LAST]:
+            if self.witness is None and best.point is not None:
+                self.offer(best.value, best.point)
+
+    def near_miss(self) -> Witness | None:
+        """Return the point in doubt."""
+        return self.doubt
+
+    def _doubtful(self, region: Box, point: Array) -> bool:
+        x = representable(region, point.tolist(), self.network.semantics)
+        exact = tuple(region.clamp(point.tolist())) if x is None else tuple(map(Fraction, x.tolist()))
+        if self.witness is not None or not in_doubt(self.network, self.query, exact):
+            return False
+        if x is not None:
+            self.witness = violation(self.executor, self.query, region, x.tolist())
+        self.doubt = self.doubt or Witness(exact, tuple(self.network.enclose(exact)), None)
+        return True
+
+
 def verify(
     network: Network,
     query: Query,
     *,
+    semantics: str | Semantics | None = None,
     time_limit: float | None = None,
     solver: str | Solver | None = "highs",
     strategy: Branching | None = None,
@@ -103,6 +159,10 @@ def verify(
     ----------
     network : Network
     query : Query
+    semantics : str or Semantics, optional
+        ``"real"``: exact arithmetic over the weights in the file. ``"float32"``, ``"float64"``, ``"float16"``,
+        ``"bfloat16"``: every execution in that format (``docs/semantics.md``). By default what the query says, else the
+        reals.
     time_limit : float, seconds of wall clock, optional
         What is proved by then is in the answer.
     solver : str or Solver or None
@@ -131,8 +191,8 @@ def verify(
     Returns
     -------
     Verification
-        VERIFIED rests on rigorous bounds only, FALSIFIED on a witness replayed in exact arithmetic. Ctrl-C
-        gives UNKNOWN with what was proved.
+        VERIFIED rests on rigorous bounds only, FALSIFIED on a witness replayed in exact arithmetic, or on a concrete
+        execution in the format. Ctrl-C gives UNKNOWN with what was proved.
 
     Raises
     ------
@@ -141,7 +201,8 @@ def verify(
     OutputError
         A file cannot be written; found out before the search.
     InputError
-        The relaxation is unknown.
+        The relaxation is unknown; nothing can be said about this network in this format, or the query is about
+        another one.
     InputError, CertificateError
         The saved tree cannot be read, is about something else or is not true.
 
@@ -155,6 +216,10 @@ def verify(
     """
     if relaxation not in RELAXATIONS:
         raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
+    arithmetic = query.under(semantics)
+    if certificate is not None and arithmetic is not REAL:
+        raise InputError(f"certificates speak about the reals only, not yet about {arithmetic}")
+    original, network = network, deployed(network, arithmetic)
     goals = query.goals(network)
     with (
         one_thread(),
@@ -162,9 +227,11 @@ def verify(
         nullcontext() if save is None else replacing(save) as save_file,
         Crew(goals, workers) as crew,
     ):
+        target = (_Counterexample if arithmetic is REAL else _BadExecution)(network, query)
         keep = certificate is not None or save is not None or resume is not None
-        method = Method(strategy or Hybrid(), solver, proof=keep, lift=relaxation == "lifted", seed=seed)
-        run = _Run(network, query, goals, method, relaxation == "auto", crew, progress)
+        lift, stop_at = relaxation == "lifted", target.stop_at
+        method = Method(strategy or Hybrid(), solver, proof=keep, lift=lift, seed=seed, stop_at=stop_at)
+        run = _Run(original, target, goals, method, relaxation == "auto", crew, progress)
         run.start(resume)
         stop = run.search(np.inf if time_limit is None else time_limit)
         return run.answer(stop, proof_file, save_file)
@@ -175,18 +242,19 @@ class _Run:
 
     def __init__(
         self,
-        network: Network,
-        query: Query,
+        original: Network,
+        target: _Counterexample,
         goals: Sequence[Goal],
         method: Method,
         lift_later: bool,
         crew: Crew,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.network, self.query, self.goals, self.method, self.crew = network, query, goals, method, crew
+        self.original, self.target, self.goals, self.method, self.crew = original, target, goals, method, crew
+        self.network, self.query = target.network, target.query
         self.lift_later, self.progress = lift_later, progress
         self.started, self.cpu = time.monotonic(), cpu_seconds()
-        self.target = _Counterexample(network, query)
+        self.overflow = next(filter(None, (overflow(goal.network, goal.region.outward) for goal in goals)), "")
         self.searches: list[Search] = []
         self.given_up: list[Search] = []
         self.ask_at: dict[Goal, float] = {}
@@ -219,14 +287,17 @@ class _Run:
         deadline = self.started + time_limit
         try:
             stop = self._attack(deadline)
+            if self.overflow and stop is Stop.CLOSED:
+                stop = Stop.STUCK
             self.patience = guide_seconds(deadline - time.monotonic())
-            for place in range(len(self.searches)):
+            for place in range(0 if self.overflow else len(self.searches)):
                 # A goal that cannot be decided leaves the others worth a search: they may hold a witness.
                 if stop not in (Stop.CLOSED, Stop.STUCK):
                     break
                 outcome = self._decide(place, deadline)
                 self.outcomes.append(outcome)
-                stop = stop if outcome.stop is Stop.CLOSED else outcome.stop
+                ended = self._settled(self.searches[place], outcome.stop)
+                stop = stop if ended is Stop.CLOSED else ended
             if stop is not Stop.CLOSED and self.target.witness is None:
                 self.target.last_try([search.best for search in self.searches])
         except KeyboardInterrupt:
@@ -239,8 +310,11 @@ class _Run:
         for search in self.searches:
             if time.monotonic() > deadline:
                 break
-            attack.attack(search.goal, search.goal.region.outward, search.best, rng, samples)
-            if search.best.point is not None and self.target.offer(search.best.value, search.best.point):
+            region = search.goal.region.outward
+            attack.attack(search.goal, region, search.best, rng, samples, stop_at=self.target.stop_at)
+            if search.best.point is not None:
+                self.target.offer(search.best.value, search.best.point)
+            if self.target.witness is not None:
                 return Stop.FOUND
         return Stop.CLOSED
 
@@ -289,14 +363,24 @@ class _Run:
                 self._guide(search, asked)
             self.ask_at[search.goal] = GUIDE_AGAIN * ask
 
+    def _settled(self, search: Search, ended: Stop) -> Stop:
+        """Ask the guide for a lower point where a search ended with a doubt; return how it ended."""
+        if ended is not Stop.FOUND or self.target.found():
+            return ended
+        if self.method.solver is not None:
+            self._guide(search, Node.root(search.goal))
+        return Stop.FOUND if self.target.found() else Stop.STUCK
+
     def _guide(self, search: Search, node: Node) -> None:
         """Let a mixed-integer solver look at a part of a goal."""
         assert self.method.solver is not None
         began = time.monotonic()
 
         def offer(x: Array) -> bool:
-            attack.from_point(search.goal, x, search.best)
-            return search.best.point is not None and self.target.offer(search.best.value, search.best.point)
+            attack.from_point(search.goal, x, search.best, stop_at=self.target.stop_at)
+            if search.best.point is not None:
+                self.target.offer(search.best.value, search.best.point)
+            return self.target.witness is not None
 
         seconds = min(self.patience, SUBTREE_SECONDS) if node.depth else self.patience
         claim = guide(search.goal, node, self.method.solver, began + seconds, offer)
@@ -307,7 +391,7 @@ class _Run:
     def answer(self, stop: Stop, proof_file: BinaryIO | None, save_file: BinaryIO | None) -> Verification:
         """Put the answer together; write the certificate, or what is proved so far."""
         target, outcomes = self.target, self.outcomes
-        verdict, reason = _judge(stop, bool(self.goals), target)
+        verdict, reason = _judge(stop, bool(self.goals), target, self.overflow)
         certificate: Certificate | None = None
         try:
             if proof_file is not None and verdict is not Verdict.UNKNOWN:
@@ -331,7 +415,7 @@ class _Run:
             claim=min(known) if known else None,
             witness=target.witness,
             near_miss=target.near_miss() if verdict is Verdict.UNKNOWN else None,
-            replay=replay(self.network, self.query, target.witness) if target.witness else (),
+            replay=replay(self.original, self.query, target.witness) if target.witness else (),
             certified=None if proof_file is None else certificate is not None,
             certificate=certificate,
             closed=1.0 if verdict is Verdict.VERIFIED else min(share, 1.0),
@@ -340,9 +424,10 @@ class _Run:
             seconds=time.monotonic() - self.started,
             cpu_seconds=used.cpu_seconds - self.cpu,
             peak_mib=used.peak_mib,
-            network=self.network.digest,
+            network=self.original.digest,
             query=self.query.digest,
             solver=name_of(self.method.solver),
+            semantics=self.network.semantics.name,
             versions=versions(),
         )
 
@@ -373,13 +458,17 @@ class _Run:
         return Certificate(len(written.getvalue()), len(nodes), leaves, write_seconds, check_seconds)
 
 
-def _judge(stop: Stop, any_goal: bool, target: _Counterexample) -> tuple[Verdict, str]:
+def _judge(stop: Stop, any_goal: bool, target: _Counterexample, overflow: str) -> tuple[Verdict, str]:
     """Turn the end of the search into a verdict."""
     if target.witness is not None:
-        return Verdict.FALSIFIED, "the witness violates the property in exact arithmetic"
+        return Verdict.FALSIFIED, target.confirmed
     if not any_goal:
         return Verdict.VERIFIED, "the unsafe set is empty"
+    if overflow:
+        return Verdict.UNKNOWN, overflow
     if stop is Stop.CLOSED:
         return Verdict.VERIFIED, "rigorous bounds close every part of the region"
+    if target.doubt is not None:
+        return Verdict.UNKNOWN, doubt(target.query, target.doubt)
     near = target.nearest is not None and target.nearest[0] <= NEAR
     return Verdict.UNKNOWN, stop.value + (" (near miss)" if near else "")

@@ -11,9 +11,10 @@ import numpy as np
 
 from optverify.errors import OptverifyError
 from optverify.expressions import Number, rational
-from optverify.interval import nearest
+from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.io.runtime import run_onnx
 from optverify.network import Network
+from optverify.preactivation import Bounds, layer_inputs
 from optverify.query import Query
 
 
@@ -28,11 +29,14 @@ class Witness:
         The true output lies within each pair; equal ends where it is known exactly.
     case : int or None
         Which case of the query the point certainly reaches; None if it reaches none (a near miss).
+    execution : str
+        Which execution in floating point gave `y`; empty for exact arithmetic.
     """
 
     x: tuple[Fraction, ...]
     y: tuple[tuple[Fraction, Fraction], ...]
     case: int | None
+    execution: str = ""
 
     @property
     def violates(self) -> bool:
@@ -47,7 +51,7 @@ class Witness:
             "x_float": self.x_float(),
             "y_float": self.y_float(),
             "case": self.case,
-        }
+        } | ({"execution": self.execution} if self.execution else {})
 
     def x_float(self) -> list[float]:
         """Return the point rounded to float64."""
@@ -91,6 +95,27 @@ def examine(network: Network, query: Query, point: Iterable[Number]) -> Witness:
         x = [rational(v) for v in given]
         return Witness(tuple(x), tuple(network.enclose(x)), None)
     return first
+
+
+def in_doubt(network: Network, query: Query, x: tuple[Fraction, ...]) -> bool:
+    """Tell whether outputs within twice the error band about those at a point reach the unsafe set.
+
+    Once the band, as no bound can exclude those; twice, as hardly any bound is as tight as the band at a point.
+    """
+    point = Interval(np.array([round_down(v) for v in x]), np.array([round_up(v) for v in x]))
+    y = layer_inputs(network, point, Bounds(()))[-1]
+    if not (np.isfinite(y.lower).all() and np.isfinite(y.upper).all()):
+        return True
+    ends = zip(map(Fraction, y.lower.tolist()), map(Fraction, y.upper.tolist()), strict=True)
+    return query.may_be_violated(x, [(a - (b - a) / 2, b + (b - a) / 2) for a, b in ends])
+
+
+def doubt(query: Query, witness: Witness) -> str:
+    """Say what is known of a point in doubt."""
+    band = round_up(max(high - low for low, high in witness.y) / 2)
+    if query.may_be_violated(witness.x, witness.y):
+        return f"within rounding: some order may violate it, outputs at the point shown being known to +-{band:.3g}"
+    return f"within rounding: the margin at the point shown is below twice the error band of +-{band:.3g}"
 
 
 def exact_text(value: Fraction) -> str:

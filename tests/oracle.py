@@ -30,7 +30,8 @@ class Step:
 def read(network: Network, seed: int | None = None) -> list[Step]:
     """Return the layers as rationals.
 
-    With a seed, coefficients move within their slack: each by -1, 0 or 1 times slack * |coefficient|.
+    With a seed, coefficients move within their slack, each by -1, 0 or 1 times slack * |coefficient|, and rows within
+    their absolute error.
     """
     rng = random.Random(seed)
     steps = []
@@ -39,7 +40,7 @@ def read(network: Network, seed: int | None = None) -> list[Step]:
             steps.append(Step(None, [], layer.mask.tolist()))
             continue
         weight = np.asarray(layer.weight.todense() if layer.is_sparse else layer.weight)
-        slack = [Fraction(s) for s in layer.slack.tolist()]
+        slack, absolute = ([Fraction(s) for s in part.tolist()] for part in (layer.slack, layer.absolute))
 
         def moved(value: float, s: Fraction) -> Fraction:
             return Fraction(value) * (1 + s * (rng.choice((-1, 0, 1)) if seed is not None else 0))
@@ -47,7 +48,10 @@ def read(network: Network, seed: int | None = None) -> list[Step]:
         steps.append(
             Step(
                 [[moved(w, s) for w in row] for row, s in zip(weight.tolist(), slack, strict=True)],
-                [moved(b, s) for b, s in zip(layer.bias.tolist(), slack, strict=True)],
+                [
+                    moved(b, s) + e * (rng.choice((-1, 0, 1)) if seed is not None else 0)
+                    for b, s, e in zip(layer.bias.tolist(), slack, absolute, strict=True)
+                ],
                 [],
             )
         )

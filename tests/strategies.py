@@ -17,7 +17,9 @@ SCALES = st.sampled_from([2.0**-27, 2.0**-10, 1.0, 2.0**10, 2.0**27])
 
 
 @st.composite
-def affines(draw: st.DrawFn, m: int, n: int, *, scaled: bool = False, slack: bool = False) -> Affine:
+def affines(
+    draw: st.DrawFn, m: int, n: int, *, scaled: bool = False, slack: bool = False, absolute: bool = False
+) -> Affine:
     """Draw an m x n step: dense or sparse; possibly with a zero row, a repeated row, a scale."""
     weight = np.array(draw(st.lists(DYADIC, min_size=m * n, max_size=m * n))).reshape(m, n)
     bias = np.array(draw(st.lists(DYADIC, min_size=m, max_size=m)))
@@ -32,7 +34,9 @@ def affines(draw: st.DrawFn, m: int, n: int, *, scaled: bool = False, slack: boo
             weight[row], bias[row] = weight[row] * scale, bias[row] * scale
     loose = np.array(draw(st.lists(st.sampled_from([0.0, 1.3e-16, 0.004]), min_size=m, max_size=m)))
     stored = sp.csr_array(weight) if draw(st.booleans()) else weight
-    return Affine(stored, bias, slack=loose if slack else None)
+    errors = st.sampled_from([0.0, 2.0**-150, 0.03])
+    off = draw(st.lists(errors, min_size=m, max_size=m)) if absolute else None
+    return Affine(stored, bias, slack=loose if slack else None, absolute=off)
 
 
 @st.composite
@@ -43,6 +47,7 @@ def networks(
     max_neurons: int = 5,
     scaled: bool = False,
     slack: bool = False,
+    absolute: bool = False,
     odd: bool = False,
 ) -> Network:
     """Draw a network with at most `max_neurons` rectified coordinates.
@@ -53,6 +58,8 @@ def networks(
         Rows scaled by 1e-8 to 1e8.
     slack : bool
         Coefficients with slack.
+    absolute : bool
+        Rows with an absolute error.
     odd : bool
         Layers in any order: a Relu first or last, two Affine or two Relu in a row.
     """
@@ -62,16 +69,16 @@ def networks(
     for _ in range(draw(st.integers(1, 3))):
         if not (odd and draw(st.booleans())):
             width = draw(st.integers(1, 4))
-            layers.append(draw(affines(width, size, scaled=scaled, slack=slack)))
+            layers.append(draw(affines(width, size, scaled=scaled, slack=slack, absolute=absolute)))
             size = width
             if odd and draw(st.booleans()):
-                layers.append(draw(affines(size, size, scaled=scaled, slack=slack)))
+                layers.append(draw(affines(size, size, scaled=scaled, slack=slack, absolute=absolute)))
         mask = draw(st.lists(st.sampled_from([True, True, True, False]), min_size=size, max_size=size))
         mask = [on and sum(mask[:j]) < left for j, on in enumerate(mask)]
         left -= sum(mask)
         layers.append(Relu(np.array(mask)))
     if not (odd and draw(st.booleans())):
-        layers.append(draw(affines(draw(st.integers(1, 3)), size, scaled=scaled, slack=slack)))
+        layers.append(draw(affines(draw(st.integers(1, 3)), size, scaled=scaled, slack=slack, absolute=absolute)))
     return Network(tuple(layers))
 
 

@@ -11,8 +11,8 @@ Columns (named blocks of the program):
 ``tau``     with :class:`Largest`: an upper bound on all t_i of the group; bounds do not bind
 ==========  ==================================================================================
 
-Rows: ``affine[i]`` holds the equations z - W a = b of the i-th Affine. A row whose coefficients are known
-only within its slack becomes two inequalities |z - W a - b| <= E in ``affine[i]+`` and ``affine[i]-``.
+Rows: ``affine[i]`` holds the equations z - W a = b of the i-th Affine. A row that is known only
+within its slack and absolute error becomes two inequalities |z - W a - b| <= E in ``affine[i]+`` and ``affine[i]-``.
 ``copy[j]`` equates a block with the values before layer j where no Affine stands between (a Relu on the
 inputs, after a Relu, or at the end). ``largest`` holds t_i <= tau. Everything else comes from the
 formulation.
@@ -299,7 +299,7 @@ def _steps(network: Network) -> Iterator[_Step | tuple[int, NDArray[np.bool_]]]:
 
 
 def _equate(assembly: Assembly, step: _Step, before: Index, after: Index, entering: Interval) -> None:
-    """Append after - W before = b, with room for the slack where there is some."""
+    """Append after - W before = b, with room for the error of loose rows."""
     size = after.size
     if step.affine is None:
         index = np.arange(size)
@@ -311,13 +311,13 @@ def _equate(assembly: Assembly, step: _Step, before: Index, after: Index, enteri
     row = np.repeat(np.arange(size), np.diff(csr.indptr))
     column = before[csr.indices]
     bias = layer.bias
-    if not layer.slack.any():
+    if not layer.loose.any():
         index = np.arange(size)
         assembly.rows(step.rows, Cone.ZERO, bias, (index, after, np.ones(size)), (row, column, -csr.data))
         return
-    exact, loose = np.flatnonzero(layer.slack == 0), np.flatnonzero(layer.slack)
+    exact, loose = np.flatnonzero(~layer.loose), np.flatnonzero(layer.loose)
     with np.errstate(over="ignore", invalid="ignore"):
-        error = slack_error(layer, entering)[loose]
+        error = loose_error(layer, entering)[loose]
         above, below = up(bias[loose] + error), up(error - bias[loose])
     # Where the error overflows the rows say nothing; they stay, without coefficients, to keep the layout.
     known = np.isfinite(above) & np.isfinite(below)
@@ -339,8 +339,8 @@ def _equate(assembly: Assembly, step: _Step, before: Index, after: Index, enteri
         )
 
 
-def slack_error(layer: Affine, entering: Interval) -> Array:
-    """Return a bound on |W'a + b' - W a - b| for |W' - W| <= slack |W|, |b' - b| <= slack |b|, rounded up.
+def loose_error(layer: Affine, entering: Interval) -> Array:
+    """Return a bound on how far a loose row may be from W a + b, slack (|W| |a| + |b|) + absolute, rounded up.
 
     Parameters
     ----------
@@ -351,7 +351,8 @@ def slack_error(layer: Affine, entering: Interval) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         reach = times(entering.magnitude(), layer.size) + np.abs(layer.bias)
         reach = (reach * (1.0 + dot_error(layer.shape[1] + 1)) + TINY * layer.shape[1]) * INFLATE
-        return np.where(layer.slack > 0, up(layer.slack * reach) + TINY, 0.0)
+        error = np.where(layer.slack > 0, up(layer.slack * reach) + TINY, 0.0)
+        return np.where(layer.absolute > 0, up(error + layer.absolute), error)
 
 
 def _cost(assembly: Assembly, objective: Objective, t: Index, outputs: Interval) -> tuple[Array, float]:
@@ -399,7 +400,7 @@ def read_multipliers(network: Network, program: Program, dual: Array | None) -> 
     g = []
     for i, layer in enumerate(affines):
         # The row z - W a = b has dual y; the formula adds g (W a + b - z): g = -y.
-        exact = layer.slack == 0
+        exact = ~layer.loose
         values = np.zeros(layer.shape[0])
         values[exact] = -y[program.rows[f"affine[{i}]"].indices]
         if not exact.all():

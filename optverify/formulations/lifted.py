@@ -243,13 +243,13 @@ class _Forms:
     def affine(self, layer: Affine) -> _Forms:
         """Go through an affine layer.
 
-        With |a - E w| <= e: |W'a + b' - fl(W E) w| <= |W| e + slack (|W| |a| + |b|) + (what fl has lost), and the last
-        is at most dot_error(n + 1) |W| |E| summed over the columns, because |w| <= 1.
+        With |a - E w| <= e: |W'a + b' - fl(W E) w| <= |W| e + slack (|W| |a| + |b|) + absolute + (what fl has lost),
+        and the last is at most dot_error(n + 1) |W| |E| summed over the columns, because |w| <= 1.
         """
         rows = np.asarray(layer.weight @ self.rows)
         rows[:, 0] += layer.bias
         reach = np.asarray(layer.size @ self.size) + np.abs(layer.bias)
-        lost = (dot_error(layer.shape[1] + 1) + layer.slack) * reach * INFLATE
+        lost = (dot_error(layer.shape[1] + 1) + layer.slack) * reach * INFLATE + layer.absolute
         underflow = TINY * layer.shape[1] * self.rows.shape[1]
         return _Forms(rows, (np.asarray(layer.size @ self.error) + lost) * INFLATE + underflow)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optverify.query import Query
 
 
-def load(source: Any, input_shape: Sequence[int] | None = None) -> Network:
+def load(source: Any, input_shape: Sequence[int] | None = None, format: str = "") -> Network:  # noqa: A002
     """Read a network.
 
     Parameters
@@ -23,6 +23,8 @@ def load(source: Any, input_shape: Sequence[int] | None = None) -> Network:
         ``.onnx`` or ``.nnet`` by its ending; or a PyTorch module.
     input_shape : sequence of int, optional
         Shape of one input, for a PyTorch module only.
+    format : str
+        Floating-point format of the program that a `.nnet` file is for; other files say theirs, and it is not used.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def load(source: Any, input_shape: Sequence[int] | None = None) -> Network:
         if path.endswith(".nnet"):
             from optverify.io.nnet import read_nnet
 
-            return replace(read_nnet(path), source=path)
+            return replace(read_nnet(path, format=format), source=path)
         raise InputError(f"{path}: unknown kind of network file; expected .onnx or .nnet")
     if input_shape is None:
         raise InputError("pass input_shape, the shape of one input, to read a PyTorch module")

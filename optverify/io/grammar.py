@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optverify.errors import InputError, ParseError
 from optverify.expressions import Linear, rational
@@ -22,10 +22,20 @@ MAX_BITS = 10_000
 """Most binary digits of a numerator or denominator; every float64 is well within, and printing needs a limit."""
 
 
+class Place(Protocol):
+    """Where something stands in a text: a token, for instance; columns may be unknown."""
+
+    @property
+    def line(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def column(self) -> int | None: ...  # noqa: D102
+
+
 class Misfit(Exception):
     """Raised by an action: the text is well formed but means nothing; `token` says where."""
 
-    def __init__(self, message: str, token: Token) -> None:
+    def __init__(self, message: str, token: Place) -> None:
         self.message, self.token = message, token
         super().__init__(message)
 
@@ -121,7 +131,7 @@ def read_number(token: Token) -> Linear:
         raise Misfit(f"the number {shorten(token)} is out of range", token) from None
 
 
-def within_range(linear: Linear, token: Token) -> Linear:
+def within_range(linear: Linear, token: Place) -> Linear:
     """Return the expression as it is.
 
     Raises
@@ -135,7 +145,7 @@ def within_range(linear: Linear, token: Token) -> Linear:
     return linear
 
 
-def multiply(token: Token, factors: Iterable[Linear]) -> Linear:
+def multiply(token: Place, factors: Iterable[Linear]) -> Linear:
     """Return the product of expressions of which at most one is not constant.
 
     Raises
@@ -151,7 +161,7 @@ def multiply(token: Token, factors: Iterable[Linear]) -> Linear:
     return product
 
 
-def divide(token: Token, dividend: Linear, divisors: Iterable[Linear]) -> Linear:
+def divide(token: Place, dividend: Linear, divisors: Iterable[Linear]) -> Linear:
     """Return the quotient by constants.
 
     Raises
@@ -168,7 +178,7 @@ def divide(token: Token, dividend: Linear, divisors: Iterable[Linear]) -> Linear
     return dividend
 
 
-def add(token: Token, parts: Iterable[tuple[int, Linear]]) -> Linear:
+def add(token: Place, parts: Iterable[tuple[int, Linear]]) -> Linear:
     """Return a sum of expressions with signs +1 or -1; one pass, however many there are."""
     terms: dict[Any, Fraction] = {}
     constant = Fraction(0)

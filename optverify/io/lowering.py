@@ -13,6 +13,7 @@ are merged with other exact rows where that is exact too. ``docs/lowering.md`` h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -50,15 +51,41 @@ class Builder:
         self._graph = Graph(n_inputs)
         self._open: set[int] = set()  # products that have no bias yet
         self._relu_of: dict[int, int] = {ZERO: ZERO}
+        self._only_real = ""
 
     @property
     def inputs(self) -> Ids:
         """Coordinates of the inputs, (n_inputs,) int."""
         return np.arange(self._graph.n_inputs)
 
-    def network(self, outputs: Ids, input_shape: tuple[int, ...] = (), name: str = "") -> Network:
-        """Return the network with the given coordinates as outputs, in C order."""
-        return Network(layers(self._graph, outputs.ravel()), input_shape, name)
+    def network(
+        self, outputs: Ids, input_shape: tuple[int, ...] = (), name: str = "", formats: Iterable[str] = ()
+    ) -> Network:
+        """Return the network with the given coordinates as outputs, in C order.
+
+        Parameters
+        ----------
+        outputs : (k,) int
+        input_shape : tuple of int, optional
+        name : str, optional
+        formats : strings
+            Of all values that depend on the input.
+        """
+        used = sorted(set(formats))
+        if len(used) > 1:
+            self.only_over_the_reals(f"the network computes in {' and '.join(used)}")
+        return Network(
+            layers(self._graph, outputs.ravel()),
+            input_shape,
+            name,
+            format=used[0] if len(used) == 1 else "",
+            only_real=self._only_real,
+            output_shape=outputs.shape,
+        )
+
+    def only_over_the_reals(self, reason: str) -> None:
+        """Remember why the roundings of the rows do not bound what an execution in floating point may be off."""
+        self._only_real = self._only_real or reason
 
     # ------------------------------------------------------------------ steps of the deployed program
 

@@ -25,14 +25,16 @@ from typing import Any
 import numpy as np
 
 from optverify.errors import InputError, ParseError
+from optverify.expressions import rational
 from optverify.interval import Array
 from optverify.io.lowering import Builder
 from optverify.network import Network
+from optverify.semantics import FLOAT64, REAL, Semantics, named
 
 HEADER_NUMBERS = 4
 
 
-def read_nnet(path: str | os.PathLike[str], normalise: bool = True) -> Network:
+def read_nnet(path: str | os.PathLike[str], normalise: bool = True, format: str = "") -> Network:  # noqa: A002
     """Read a network from an ``.nnet`` file.
 
     Parameters
@@ -43,17 +45,20 @@ def read_nnet(path: str | os.PathLike[str], normalise: bool = True) -> Network:
         is first clipped to its range in the file (by two rectified coordinates, which are stable and cost
         nothing while the verified box lies within), then becomes (x - mean) / range; an output y becomes
         y * range + mean. If false, the network is the bare one between normalised values, without clipping.
+    format : str
+        Floating-point format of the program that reads the file and evaluates it; the file does not say. Without
+        one nothing is known but the numbers.
 
     Returns
     -------
     Network
-        Its numbers are the float64 nearest to the decimals of the file, and statements about it are
-        statements about those; division by a range adds a relative uncertainty of 2**-53.
+        Its numbers are those of the format (float64 without one) nearest to the decimals of the file, and statements
+        about it are statements about those; division by a range adds a relative uncertainty of 2**-53.
 
     Raises
     ------
     InputError
-        The file cannot be read, or a range is zero.
+        The file cannot be read, or a range is zero; or there is no such format.
     ParseError
         It does not follow the format; the message names the line and column.
 
@@ -64,7 +69,8 @@ def read_nnet(path: str | os.PathLike[str], normalise: bool = True) -> Network:
     <Network 'ACASXU_1_1': 5 inputs, 8 ReLU layers with 310 neurons, 5 outputs>
     """
     path = Path(path)
-    file = _parse(path)
+    semantics = named(format or REAL)
+    file = _parse(path, semantics if semantics.digits else FLOAT64)
     build = Builder(file.lowest.size)
     values = build.inputs
     if normalise:
@@ -76,7 +82,7 @@ def read_nnet(path: str | os.PathLike[str], normalise: bool = True) -> Network:
         values = build.affine(weight, values, bias)
     if normalise:
         values = build.elementwise(file.ranges[-1], values, file.means[-1], roundings=2)
-    return build.network(values, (file.lowest.size,), path.stem)
+    return build.network(values, (file.lowest.size,), path.stem, [semantics.format] if semantics.format else [])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +96,14 @@ class _File:
     layers: list[tuple[Array, Array]]
 
 
-def _parse(path: Path) -> _File:
+def _parse(path: Path, semantics: Semantics) -> _File:
     try:
         text = path.read_text(encoding="ascii", errors="replace")
     except IsADirectoryError:
         raise InputError(f"{path} is a directory, expected an .nnet file") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    lines = _Lines(str(path), text)
+    lines = _Lines(str(path), text, semantics)
     count, inputs, outputs, _ = lines.integers(HEADER_NUMBERS, "the numbers of layers, inputs and outputs")
     sizes = lines.integers(count + 1, "the layer sizes")
     if sizes[0] != inputs or sizes[-1] != outputs or count < 1:
@@ -121,8 +127,8 @@ def _parse(path: Path) -> _File:
 class _Lines:
     """The lines of a file that are neither comments nor empty."""
 
-    def __init__(self, source: str, text: str) -> None:
-        self._source = source
+    def __init__(self, source: str, text: str, semantics: Semantics) -> None:
+        self._source, self._semantics = source, semantics
         self._position = 0
         self._lines = self._meaningful(text)
 
@@ -150,7 +156,10 @@ class _Lines:
             self.fail("nothing is expected after the last bias")
 
     def numbers(self, count: int, what: str) -> Array:
-        """Return the numbers of the next line; a comma may stand at its end."""
+        """Return the numbers of the next line in the format; a comma may stand at its end."""
+        return self._read(count, what, self._semantics)
+
+    def _read(self, count: int, what: str, semantics: Semantics) -> Array:
         line = self.skip()
         words = line.split(",")
         if not words[-1].strip():
@@ -161,17 +170,20 @@ class _Lines:
         for word in words:
             try:
                 value = float(word.replace("_", "?"))  # Python reads 1_000, the format does not
+                if semantics is not FLOAT64 and math.isfinite(value):
+                    value = semantics.nearest(rational(word.strip()))
             except ValueError:
                 value = math.nan
             if not math.isfinite(value):
-                self.fail(f"expected a finite number, found {word.strip()!r}", column)
+                kind = "" if semantics is FLOAT64 else f" of {semantics}"
+                self.fail(f"expected a finite number{kind}, found {word.strip()!r}", column)
             values.append(value)
             column += len(word) + 1
         return np.array(values, np.float64)
 
     def integers(self, count: int, what: str) -> list[int]:
         """Return the positive integers of the next line."""
-        values = self.numbers(count, what)
+        values = self._read(count, what, FLOAT64)
         if (values != np.rint(values)).any() or (values < 1).any():
             self.fail(f"expected {what} as positive integers")
         return [int(value) for value in values]

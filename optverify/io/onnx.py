@@ -71,7 +71,8 @@ def read_onnx(path: str | os.PathLike[str]) -> Network:
     for position, node in enumerate(graph.node):
         _evaluate(build, node, _name(node, position), values, missing)
     result = _look_up(target, values, missing)
-    return build.network(tn.coordinates(build, result), sample, path.stem)
+    outputs = tn.coordinates(build, result)
+    return build.network(outputs, sample, path.stem, tn.formats(values.values()))
 
 
 # ---------------------------------------------------------------------- the file

@@ -170,6 +170,8 @@ def _gemm(node: Node) -> Result:
     scaled, exact = exact_multiply(weight, alpha)
     if not exact:
         raise NotLowered("alpha times the weights is not exact in float64; fold alpha into the weights")
+    if alpha != 1.0 or (addend is not None and beta != 1.0):
+        node.build.only_over_the_reals("a Gemm has an alpha or beta other than 1")
     roundings = rows.shape[1] + (addend is not None) + (alpha != 1.0) + (addend is not None and beta != 1.0)
     if addend is not None and c is not None and c.symbolic:
         both = np.hstack([scaled, beta * np.eye(weight.shape[0])])
@@ -490,6 +492,7 @@ def _pad(node: Node) -> Result:
     number = np.asarray(node.attributes.get("value", 0.0)) if value is None else value.numbers()
     filling: Any = number.ravel()[0]
     if tensor.symbolic:
+        tn.expect_numbers(node.build, tensor.format, number)
         filling = ZERO if filling == 0 else node.build.constant(number.ravel()[:1])[0]
     return tensor.routed(np.pad(array, grown, constant_values=filling))
 

@@ -82,7 +82,8 @@ def read_pytorch(module: Any, input_shape: Sequence[int]) -> Network:
             values[node.name] = _evaluate(build, node, values)
     if result is None:
         raise InputError("the module gives no tensor")
-    return build.network(tn.coordinates(build, result), shape, type(module).__name__)
+    outputs = tn.coordinates(build, result)
+    return build.network(outputs, shape, type(module).__name__, tn.formats(values.values()))
 
 
 # ---------------------------------------------------------------------- the exported program
@@ -663,6 +664,7 @@ def _pad(call: Call) -> Tensor:
     widths = [(0, 0)] * (ids.ndim - len(pads) // 2) + list(zip(pads[-2::-2], pads[-1::-2], strict=True))
     cut = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(ids.shape, widths, strict=True))
     value = call.number("value", 0.0)
+    tn.expect_numbers(call.build, call.format, value)
     filling = ZERO if value == 0 else call.build.constant([value])[0]
     grown = [(max(b, 0), max(a, 0)) for b, a in widths]
     return tn.float_result(np.pad(ids[cut], grown, constant_values=filling), tensor)

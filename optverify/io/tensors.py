@@ -9,7 +9,7 @@ rounding of the deployed program is counted like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -23,6 +23,7 @@ from optverify.io.exactness import exact_add, exact_divide, exact_multiply
 from optverify.io.lowering import SMALLEST_NORMAL, Builder
 from optverify.io.schedule import Ids, check_terms
 from optverify.io.sparse import csr
+from optverify.semantics import SEMANTICS
 
 DIGITS_OF = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 """The formats that can be read, with their significant binary digits."""
@@ -124,7 +125,26 @@ def coordinates(build: Builder, tensor: Tensor) -> Ids:
         return tensor.array
     if not tensor.is_float:
         raise NotLowered(f"its operand {tensor.name!r} holds {tensor.format}; only floats can take part")
+    expect_numbers(build, tensor.format, tensor.numbers())
     return build.constant(tensor.numbers())
+
+
+def formats(values: Iterable[Any]) -> set[str]:
+    """Return the formats of all tensors among some values that depend on the input."""
+    found: set[str] = set()
+    for value in values:
+        if isinstance(value, list):
+            found |= formats(value)
+        elif isinstance(value, Tensor) and value.symbolic:
+            found.add(value.format)
+    return found
+
+
+def expect_numbers(build: Builder, format: str, values: ArrayLike) -> None:  # noqa: A002
+    """Allow statements about the reals only if finite values that are merely moved are no numbers of the format."""
+    array = np.asarray(values, np.float64)
+    if not holds(format, array[np.isfinite(array)]):
+        build.only_over_the_reals(f"a constant is no {format} number, and programs differ in what they make of it")
 
 
 def float_result(array: Ids, *operands: Tensor) -> Tensor:
@@ -173,6 +193,8 @@ def divide(build: Builder, a: Tensor, b: Tensor) -> Tensor:
         folded = _fold(a, b, _truncated_quotient, exact_divide)
         if folded is not None:
             return folded
+    if (np.abs(divisor) < SEMANTICS[a.format].normal).any():
+        build.only_over_the_reals(f"the divisor {b.name!r} is subnormal")
     return float_result(build.divide(coordinates(build, a), divisor), a)
 
 
@@ -195,13 +217,7 @@ def _truncated_quotient(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 
 def holds(format: str, values: Array) -> bool:  # noqa: A002
     """Whether every value is a number of the format."""
-    if format == "float64":
-        return True
-    with np.errstate(over="ignore", under="ignore"):
-        narrow = values.astype(np.float16 if format == "float16" else np.float32)
-    if format == "bfloat16" and (np.ascontiguousarray(narrow).view(np.uint32) & 0xFFFF).any():
-        return False
-    return bool((narrow == values).all())
+    return bool(SEMANTICS[format].holds(values).all())
 
 
 def convert(build: Builder, tensor: Tensor, format: str) -> Tensor:  # noqa: A002
@@ -228,15 +244,16 @@ def mapped(tensor: Tensor, on_constant: Callable[[Any], Any], on_ids: Callable[[
 
 def largest(build: Builder, operands: Sequence[Tensor]) -> Tensor:
     """Return the maximum of all operands, entry by entry."""
-    return _extremum(operands, np.maximum, build.maximum, build.at_least)
+    return _extremum(build, operands, np.maximum, build.maximum, build.at_least)
 
 
 def smallest(build: Builder, operands: Sequence[Tensor]) -> Tensor:
     """Return the minimum of all operands, entry by entry."""
-    return _extremum(operands, np.minimum, build.minimum, build.at_most)
+    return _extremum(build, operands, np.minimum, build.minimum, build.at_most)
 
 
 def _extremum(
+    build: Builder,
     operands: Sequence[Tensor],
     on_constants: Callable[[Any, Any], Any],
     on_ids: Callable[[Ids, Ids], Ids],
@@ -246,6 +263,8 @@ def _extremum(
     moving = [t.array for t in operands if t.symbolic]
     if not moving:
         return constant(reduce(on_constants, [t.array for t in operands]), operands[0].format)
+    for bound in fixed:
+        expect_numbers(build, next(t.format for t in operands if t.symbolic), bound)
     result = reduce(on_ids, moving)
     return float_result(on_both(result, reduce(on_constants, fixed)) if fixed else result, *operands)
 
@@ -254,6 +273,9 @@ def clipped(build: Builder, tensor: Tensor, lowest: ArrayLike, highest: ArrayLik
     """Return ``min(max(x, lowest), highest)``; infinite bounds are none."""
     if np.isnan(lowest).any() or np.isnan(highest).any():
         raise InputError("a bound is NaN")
+    if tensor.is_float:
+        expect_numbers(build, tensor.format, lowest)
+        expect_numbers(build, tensor.format, highest)
     return mapped(
         tensor,
         lambda x: np.minimum(np.maximum(x, lowest), highest),
@@ -391,6 +413,10 @@ def batch_norm(
         raise InputError(f"variance {variance.name!r} + epsilon is {bad}: it must be positive")
     if not (np.isfinite(factor) & ((np.abs(factor) >= SMALLEST_NORMAL) | (scale == 0))).all():
         raise InputError(f"scale {gamma.name!r} / sqrt(variance + epsilon) overflows or underflows")
+    format = SEMANTICS[tensor.format]  # noqa: A001
+    parts = np.concatenate([np.abs(part[part != 0]) for part in (scale, denominator, factor)])
+    if not ((parts >= 2 * format.normal) & (parts <= format.largest / 2)).all():  # room for the program's roundings
+        build.only_over_the_reals(f"a batch normalisation has a scale or variance that is no normal {format} number")
     first, second = BATCH_NORM_ROUNDINGS
     centred = build.elementwise(1.0, ids, -centre, roundings=first)
     result = build.elementwise(

@@ -210,8 +210,8 @@ class Frame:
         if isinstance(layer, Affine):
             with np.errstate(over="ignore", invalid="ignore"):
                 reach = (times(entering.magnitude(), layer.size) + np.abs(layer.bias)) * INFLATE + TINY
-                self._error.append((dot_error(layer.shape[0] + 1) + layer.slack) * reach)
-            leaving = entering.affine(layer.weight, layer.bias, layer.slack)
+                self._error.append((dot_error(layer.shape[0] + 1) + layer.slack) * reach + layer.absolute)
+            leaving = entering.affine(layer.weight, layer.bias, layer.slack, layer.absolute)
         else:
             self._error.append(np.zeros(0))
             leaving = entering.relu(layer.mask)
@@ -343,17 +343,17 @@ class Frame:
         return v[None], np.broadcast_to(total, lost.shape), lost
 
     def _rows(self, index: NDArray[np.intp], sign: Array) -> tuple[Array, Array, Array]:
-        """Return the rows of the last affine layer with signs, their biases, and what their slack may lose.
+        """Return the rows of the last affine layer with signs, their biases, and what may be lost where they are loose.
 
-        The last, (B, r), is empty where there is no slack.
+        The last, (B, r), is empty where none is.
         """
         layer = self.network.layers[self.depth - 1]
         if not isinstance(layer, Affine):
             raise ShapeError("a Unit objective needs an affine layer below it")
         rows = layer.weight[index] if not layer.is_sparse else layer.csr[index].toarray()
-        # The error of that layer is slack * reach and more.
-        slack = layer.slack[index] > 0
-        lost = np.where(slack, self._error[self.depth - 1][:, index], 0.0) if slack.any() else np.zeros((0, 0))
+        # The error of that layer is slack * reach + absolute and more.
+        loose = layer.loose[index]
+        lost = np.where(loose, self._error[self.depth - 1][:, index], 0.0) if loose.any() else np.zeros((0, 0))
         return sign[:, None] * rows, sign * layer.bias[index], lost
 
     def _rule_at(self, position: int) -> _Rule:

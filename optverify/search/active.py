@@ -99,6 +99,7 @@ def _restrict(network: Network, kept: Sequence[NDArray[np.intp]]) -> Network:
         leaving = kept[relu] if isinstance(following, Relu) else np.arange(layer.shape[0])
         weight = layer.csr if layer.is_sparse else layer.weight
         weight = weight[leaving] if entering is None else weight[leaving][:, entering]
-        layers.append(Affine(weight, layer.bias[leaving], layer.roundings[leaving], layer.slack[leaving]))
+        parts = (layer.bias, layer.roundings, layer.slack, layer.absolute)
+        layers.append(Affine(weight, *(part[leaving] for part in parts)))
         entering = None
     return Network(tuple(layers))

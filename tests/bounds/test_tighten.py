@@ -36,7 +36,14 @@ def fractions(ends: np.ndarray) -> list[Fraction]:
 @given(st.data())
 def test_tightened_bounds_contain_every_trace(data: st.DataObject) -> None:
     """LP tightening never cuts off a reachable pre-activation and never loosens a bound."""
-    network = data.draw(networks(max_neurons=6, slack=data.draw(st.booleans()), odd=data.draw(st.booleans())))
+    network = data.draw(
+        networks(
+            max_neurons=6,
+            slack=data.draw(st.booleans()),
+            absolute=data.draw(st.booleans()),
+            odd=data.draw(st.booleans()),
+        )
+    )
     box = data.draw(boxes(network.n_inputs))
     before = crown(network, box.take(None))[0].take(0)
     after = tighten(network, box, before)

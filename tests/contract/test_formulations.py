@@ -16,7 +16,7 @@ from optverify.bounds.interval_propagation import propagate
 from optverify.bounds.relaxed import frame_of, proved
 from optverify.errors import InputError, ShapeError
 from optverify.formulations import FORMULATIONS, Formulation, Largest, Objective, Weighted
-from optverify.formulations.encoder import read_input, read_multipliers, slack_error
+from optverify.formulations.encoder import loose_error, read_input, read_multipliers
 from optverify.formulations.program import Cone, Program
 from optverify.formulations.triangle import chord
 from optverify.interval import Interval
@@ -110,7 +110,11 @@ def below(bound: float, exact: Fraction) -> bool:
 @given(st.data())
 def test_every_true_trace_satisfies_every_row_exactly(formulation: Formulation, data: st.DataObject) -> None:
     """Layers in any order, slack, scales of 1e-8 to 1e8, degenerate and huge boxes: no row cuts a trace off."""
-    network = data.draw(networks(scaled=True, slack=data.draw(st.booleans()), odd=True, max_neurons=6))
+    network = data.draw(
+        networks(
+            scaled=True, slack=data.draw(st.booleans()), absolute=data.draw(st.booleans()), odd=True, max_neurons=6
+        )
+    )
     region = data.draw(boxes(network.n_inputs, huge=True))
     bounds = bounds_of(network, region, tight=data.draw(st.booleans()))
     steps = oracle.read(network, data.draw(st.integers(0, 5)))
@@ -129,7 +133,7 @@ def test_every_true_trace_satisfies_every_row_exactly(formulation: Formulation, 
 @given(st.data())
 def test_safe_bound_is_below_the_oracle(formulation: Formulation, data: st.DataObject) -> None:
     """With the solver's dual, no dual or a garbage dual, the bound holds exactly, also with slack."""
-    network = data.draw(networks(scaled=True, slack=True, odd=True, max_neurons=4, max_inputs=2))
+    network = data.draw(networks(scaled=True, slack=True, absolute=True, odd=True, max_neurons=4, max_inputs=2))
     region = data.draw(boxes(network.n_inputs))
     bounds = bounds_of(network, region, tight=data.draw(st.booleans()))
     c = np.array(
@@ -450,17 +454,17 @@ def test_reading_garbage_never_raises(formulation: Formulation, data: st.DataObj
 
 @quick
 @given(st.data())
-def test_slack_error_covers_every_choice(data: st.DataObject) -> None:
+def test_loose_error_covers_every_choice(data: st.DataObject) -> None:
     """|W'a + b' - W a - b| <= E for coefficients anywhere within their slack, exactly."""
-    network = data.draw(networks(scaled=True, slack=True))
+    network = data.draw(networks(scaled=True, slack=True, absolute=True))
     layer = network.layers[0]
-    assume(isinstance(layer, Affine) and layer.slack.any())
+    assume(isinstance(layer, Affine) and layer.loose.any())
     assert isinstance(layer, Affine)
     region = data.draw(boxes(network.n_inputs, huge=True))
     x = data.draw(points(region))
     alone = Network((layer,))
     plain, moved = (oracle.trace(oracle.read(alone, seed), x)[-1] for seed in (None, data.draw(st.integers(0, 9))))
-    error = [Fraction(e) for e in slack_error(layer, region).tolist()]
+    error = [Fraction(e) for e in loose_error(layer, region).tolist()]
     assert all(abs(p - q) <= e for p, q, e in zip(plain, moved, error, strict=True))
 
 

@@ -85,7 +85,11 @@ def broken(relaxation: Lifted, z: oracle.Vector) -> list[str]:
 @given(st.data())
 def test_every_true_trace_satisfies_every_product_exactly(data: st.DataObject) -> None:
     """Layers in any order, slack, scales of 1e-8 to 1e8, degenerate and huge boxes; no tolerance but the stated one."""
-    network = data.draw(networks(scaled=True, slack=data.draw(st.booleans()), odd=True, max_neurons=6))
+    network = data.draw(
+        networks(
+            scaled=True, slack=data.draw(st.booleans()), absolute=data.draw(st.booleans()), odd=True, max_neurons=6
+        )
+    )
     region = data.draw(boxes(network.n_inputs, huge=True))
     bounds = bounds_of(network, region, tight=data.draw(st.booleans()))
     values = oracle.trace(oracle.read(network, data.draw(st.integers(0, 5))), data.draw(points(region)))

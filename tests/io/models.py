@@ -11,7 +11,12 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from optverify.deployment import deployed, overflow
+from optverify.interval import Interval
 from optverify.io.onnx import read_onnx
+from optverify.network import Network
+from optverify.preactivation import Bounds, layer_inputs
+from optverify.semantics import named
 from tests.io.rounding import assert_within
 
 NodeSpec = tuple[str, str, str] | tuple[str, str, str, dict[str, Any]]
@@ -79,3 +84,18 @@ def assert_agrees(path: Path, kind: type = np.float32, samples: int = 6, scale: 
         x = np.asarray(scale * random.standard_normal(shape), kind)
         (y,) = runtime.run(None, {source.name: x})
         assert_within(network, x, y, kind)
+        assert_in_band(network, x, y, kind)
+
+
+def assert_in_band(network: Network, x: Any, y: Any, kind: type) -> None:
+    """Fail unless what a runtime computed is an execution of the deployed network, where that exists."""
+    semantics = named(kind.__name__)
+    if network.only_real:
+        return
+    assert network.format == semantics.name
+    point = np.asarray(x, np.float64).ravel()
+    net = deployed(network, semantics)
+    assert overflow(net, Interval(point, point)) == ""
+    found = layer_inputs(net, Interval(point, point), Bounds(()))[-1]
+    values = np.asarray(y, np.float64).ravel()
+    assert ((found.lower <= values) & (values <= found.upper)).all()

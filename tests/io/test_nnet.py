@@ -10,9 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from optverify.bound import bound
+from optverify.cli import main
+from optverify.deployment import deployed
 from optverify.errors import InputError, ParseError
+from optverify.executions import Executor, representable
+from optverify.expressions import outputs
+from optverify.io import load
 from optverify.io.nnet import read_nnet
+from optverify.io.vnnlib import write_vnnlib
 from optverify.network import Affine
+from optverify.query import Box, Query
+from optverify.results import Verdict
+from optverify.semantics import named
+from optverify.verify import verify
 
 TEXT = """// A network of two inputs, three neurons and two outputs
 //  and a second line of comment
@@ -152,3 +163,38 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
         read_nnet(tmp_path / "nothing.nnet")
     with pytest.raises(InputError, match="is a directory"):
         read_nnet(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
+def test_a_program_in_a_format_reads_the_numbers_of_that_format(name: str, tmp_path: Path) -> None:
+    """All of them, so bounds to clip at are no obstacle; every order of summation lies within what is proved."""
+    semantics, path = named(name), write(tmp_path)
+    network = load(path, format=name)
+    assert network.format == name
+    assert read_nnet(path).format == ""
+    layers = [layer for layer in network.layers if isinstance(layer, Affine)]
+    assert all(semantics.holds(layer.bias).all() for layer in layers)
+    box = Box([-1, "0.5"], [2, 4])  # and beyond the range of the second input
+    lower = bound(network, box, "Y_0", semantics=name, method="crown").lower
+    executor, rng = Executor(deployed(network, semantics)), np.random.default_rng(0)
+    points = np.array([representable(box, p, semantics) for p in rng.uniform([-1, 0.5], [2, 4], (50, 2)).tolist()])
+    for order in executor.orders():
+        values = executor(points, order)[:, 0]
+        assert (values[np.isfinite(values)] >= lower).all()
+        assert np.isfinite(values).any()
+
+
+def test_formats_that_do_not_fit(tmp_path: Path) -> None:
+    """Without the format the bounds to clip at are in the way; numbers beyond it, and unknown names, are refused."""
+    query = Query.always(Box([0, 1], [1, 2]), outputs(2)[0] <= 10000, 2)
+    path = write(tmp_path, TEXT.replace("-1.0,0.5,\n2.0", "-1.1,0.5,\n2.0"))
+    assert verify(load(path, format="float32"), query, semantics="float32").verdict is Verdict.VERIFIED
+    with pytest.raises(InputError, match=r"load\(path, format='float32'\)"):
+        verify(load(path), query, semantics="float32")
+    property_file = tmp_path / "p.vnnlib"
+    property_file.write_text(write_vnnlib(query))
+    assert main(["verify", str(path), str(property_file), "--semantics", "float32", "--workers", "1"]) == 0
+    with pytest.raises(ParseError, match=r"finite number of float16, found '70000.0'"):
+        read_nnet(write(tmp_path, TEXT.replace("12.5", "70000.0")), format="float16")
+    with pytest.raises(InputError, match="unknown semantics"):
+        read_nnet(path, format="float8")

@@ -454,7 +454,7 @@ MALFORMED = [
     ("(declare-const X_2 Int)", 6, 20, "X_2 has the sort Int: only Real"),
     ("(declare-const X_2 Bool)", 6, 20, "X_2 has the sort Bool: only Real"),
     ("(declare-fun X_2 (Real) Real)", 6, 19, "unexpected 'Real'"),
-    ("(vnnlib-version <2.0>)", 6, 2, "VNN-LIB 2.0 is not supported yet"),
+    ("(vnnlib-version <2.0>)", 6, 2, r"a VNN-LIB 2.0 file begins with \(vnnlib-version <2.0>\)"),
     ("\x00\x01\x02", 6, 1, "cannot read"),
     ("(assert (<= Y_0 \u00bd))", 6, 17, "cannot read '\u00bd'"),
     ("(" * 100_000, 6, 2, "unexpected"),
@@ -476,8 +476,7 @@ def test_malformed_texts(text: str, line: int, column: int, message: str) -> Non
     [
         ("", "line 1, column 1: the file is empty"),
         (" \n; only a remark\n", "line 1, column 1: the file is empty"),
-        ("(vnnlib-version <2.0>)\n\n(declare-network N)", "line 1, column 2: VNN-LIB 2.0 is not supported yet"),
-        ("(declare-network N (declare-input X real [2]))", "line 1, column 2: VNN-LIB 2.0 is not supported yet"),
+        ("(declare-network N (declare-input X real [2]))", "line 1, column 2: a VNN-LIB 2.0 file begins with"),
         ("(declare-const X_0 Real)", "no output is declared"),
         ("(declare-const Y_0 Real)", "no input is declared"),
         ("(check-sat)", "no input is declared"),

@@ -94,7 +94,7 @@ def test_thousands_of_random_networks() -> None:
 def test_linear_bounds_hold_at_every_point(data: st.DataObject) -> None:
     """The line coefficients . x + constant is below the exact output at exact points, slack included."""
     slack = data.draw(st.booleans())
-    network = data.draw(networks(scaled=True, slack=slack, odd=True))
+    network = data.draw(networks(scaled=True, slack=slack, absolute=slack, odd=True))
     box = data.draw(boxes(network.n_inputs))
     _, frame = crown(network, box.take(None))
     bounds = frame.lower(np.eye(network.n_outputs), Slopes())
@@ -113,7 +113,7 @@ def test_linear_bounds_hold_at_every_point(data: st.DataObject) -> None:
 @given(st.data())
 def test_slack_is_paid_for(data: st.DataObject) -> None:
     """Bounds hold for every choice of the coefficients within their slack."""
-    network = data.draw(networks(slack=True))
+    network = data.draw(networks(slack=True, absolute=True))
     box = data.draw(boxes(network.n_inputs))
     _, frame = crown(network, box.take(None))
     value = frame.lower(np.eye(network.n_outputs), Slopes()).value[0]
@@ -246,7 +246,11 @@ def test_degenerate_box_is_a_point_evaluation() -> None:
 @given(st.data())
 def test_bounds_of_every_layer_contain_every_trace(data: st.DataObject) -> None:
     """Interval arithmetic and CROWN enclose the exact pre-activations, masks, odd layers and slack included."""
-    network = data.draw(networks(scaled=data.draw(st.booleans()), odd=True, slack=data.draw(st.booleans())))
+    network = data.draw(
+        networks(
+            scaled=data.draw(st.booleans()), odd=True, slack=data.draw(st.booleans()), absolute=data.draw(st.booleans())
+        )
+    )
     box = data.draw(boxes(network.n_inputs, huge=data.draw(st.booleans())))
     loose, output = propagate(network, box)
     batched, _ = propagate(network, box.take(None))
