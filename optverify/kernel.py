@@ -11,10 +11,9 @@ take any mu >= 0 and any numbers g, and walk backwards from the atoms of a case 
     relu       v . relu(z) >= g . z + sum_j h(v_j, g_j; l_j, u_j),  h = min over z in [l, u] of v relu(z) - g z
     inputs     (v + w) . x >= sum_i min((v + w)_i lo_i, (v + w)_i hi_i)
 
-then mu . atoms >= D, the sum of all constants, at every point of the node; so if D > 0, no point of the node has all
-atoms <= 0. With v = +e_j and -e_j, D bounds z_j: this gives the intervals. A close may have several coefficients on a
-value, lane r of which is multiplied by some phi_r in [0, 1], and D is then the least value of a quadratic. Section 8 of
-the formats has the proofs. Numbers are integers "over" a power of two or another denominator: no float, no tolerance.
+then mu . atoms >= D, the sum of all constants, at every point of the node; if D > 0, none of them has all atoms <= 0.
+With v = +e_j and -e_j, D bounds z_j. Lifted closes (section 5 of the formats) have many coefficients on a value, lane
+r times some phi_r in [0, 1], and D is a bound on a quadratic. Numbers are integers "over" a denominator: no tolerance.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import hashlib
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import gcd, lcm
@@ -33,20 +32,21 @@ from typing import Any, BinaryIO, NamedTuple
 MAGIC = b"optverify certificate 1\n"
 MAX_DIGITS, MAX_SHIFT, MAX_GRID, MAX_DENOMINATOR, MAX_HEADER = 4_300, 2_000, 200, 20_000, 1 << 26
 MAX_BYTES, MAX_EXPONENT, MAX_WAITING, MAX_REFRESHES, MAX_LIFTED = 143, 5_000, 10_000, 1_000, 1_000
-CHUNK, MAX_EXPANSION, FREE_EXPANSION, LANES, MAX_SHOWN = 1 << 10, 250, 1 << 20, 256, 2_000
+MAX_EXPANSION, FREE_EXPANSION, LANES, MAX_SHOWN = 250, 1 << 20, 256, 2_000
 SPLIT_INPUT, SPLIT_NEURON, REFRESH, CLOSE, EMPTY, CLOSE_LIFTED = 1, 2, 3, 5, 6, 8
 
 # Shapes of JSON: [a, b] is a list of any length of what fits a or b, (a, b) one of this length, {0, 1} one of these.
+FORMATS = {"real", "float16", "bfloat16", "float32", "float64"}
 AFFINE = {"affine": (int, int), "shift": int, "rows": [[int]], "bias": [int], "slack_shift": int, "slack": [int]}
-NETWORK = {"format": "optverify network 1", "inputs": int, "layers": [AFFINE, {"relu": [{0, 1}]}]}
+LAYERS = [AFFINE | {"absolute": [int], "limits": [int]}, {"relu": [{0, 1}]}]
+NETWORK = {"format": "optverify network 1", "semantics": FORMATS, "inputs": int, "layers": LAYERS}
 ATOM = {"terms": [("X", int, int, int), ("Y", int, int, int)], "constant": (int, int), "strict": {0, 1}}
 CASE = {"lower": [(int, int)], "upper": [(int, int)], "unsafe": [ATOM]}
 PROPERTY = {"format": "optverify property 1", "inputs": int, "outputs": int, "cases": [CASE]}
-VERIFIED = {"kind": "verified", "network": str, "property": str, "semantics": "real", "grid": int}
-FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": "real", "case": int, "x": [(int, int)]}
+VERIFIED = {"kind": "verified", "network": str, "property": str, "semantics": FORMATS, "grid": int}
+FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": FORMATS, "case": int, "x": [(int, int)]}
 
 Ends = tuple[list[int], list[int], int]  # lower and upper ends of intervals over a common positive denominator
-Neuron = tuple[int, int]  # a Relu and a coordinate that it rectifies
 Columns = list[list[int]]  # coefficients of several objectives or lanes at once: for each coordinate, one of each
 
 
@@ -59,14 +59,14 @@ class Malformed(Exception):
 
 
 class Advice(NamedTuple):
-    """How to choose multipliers where not by the rule; but for slopes, they are over 2^scale, and times `factor`."""
+    """How a neuron (k, j) gets multipliers, where not by the rule: over 2^scale, but for slopes, and times `factor`."""
 
-    slopes: dict[Neuron, int]  # of unstable neurons, in 255ths
-    given: dict[Neuron, int]  # g in lane 0
+    slopes: dict[tuple[int, int], int]  # of unstable neurons, in 255ths
+    given: dict[tuple[int, int], int]  # g in lane 0
     relative: bool  # whether that is added to the rule's g
     scale: int
     factor: int
-    lifted: dict[Neuron, tuple[int, ...]]  # above, relu, chord, box of the neurons that have a lane
+    lifted: dict[tuple[int, int], tuple[int, ...]]  # above, relu, chord, box of the neurons that have a lane
     inputs: dict[int, int]  # box
 
 
@@ -80,16 +80,18 @@ class Affine(NamedTuple):
     shift: int
     slack_shift: int
     rows: list[tuple[list[int], list[int], int, int]]
-    largest: int  # of 1 and all absolute values of weights and biases
+    absolute: list[int]  # further error of each row, over 2^(shift + slack_shift)
+    limits: list[int]  # of each row's sum of absolute values; 0: none
+    most: int  # of 1 and all absolute values of weights and biases
 
     def off(self, entering: Ends) -> list[int]:
-        """Bound what slack may do to each row, s (|W| m + |b|) with m >= |a|, over den 2^(shift + slack_shift)."""
-        lo, hi, den = entering
-        m = list(map(max, map(abs, lo), map(abs, hi)))
-        return [s and s * (sum(map(mul, map(abs, w), [m[j] for j in js])) + abs(b) * den) for js, w, b, s in self.rows]
+        """Bound what a row may be off, s (|W| m + |b|) + absolute with m >= |a|, over den 2^(shift + slack_shift)."""
+        m, den = largest(entering), entering[2]
+        off = [s and s * (sum(map(mul, map(abs, w), [m[j] for j in js])) + abs(b) * den) for js, w, b, s in self.rows]
+        return [relative + absolute * den for relative, absolute in zip(off, self.absolute, strict=True)]
 
     def ends(self, entering: Ends) -> Ends:
-        """Interval arithmetic: enclose W a + b for all lo <= a <= hi, exactly, whatever the slack allows."""
+        """Interval arithmetic: enclose W a + b for all lo <= a <= hi, exactly, with what rows may be off."""
         lo, hi, den = entering
         twice, width, lower, upper = list(map(add, lo, hi)), list(map(sub, hi, lo)), [], []
         for (js, ws, b, _), off in zip(self.rows, self.off(entering), strict=True):
@@ -105,14 +107,15 @@ class Affine(NamedTuple):
         The coefficients on one coordinate become one integer with a lane for each, sum_r c_r 2^(bits r). Lanes are so
         wide that no sum leaves [-half, half), half = 2^(bits - 1): plus half they are digits, which borrow nothing.
         """
-        count, width = len(v[0]), (len(v) * self.largest * max(max(map(abs, c)) for c in v)).bit_length() // 8 + 2
+        count, width = len(v[0]), (len(v) * self.most * max(max(map(abs, c)) for c in v)).bit_length() // 8 + 2
         half = 1 << 8 * width - 1
         halves = int.from_bytes(half.to_bytes(width, "little") * count, "little")
         sums = [0] * (self.inputs + 1)  # the last one is v . b
         for column, (js, ws, b, _) in zip(v, self.rows, strict=True):
             if any(column):
-                digits = b"".join([(c + half).to_bytes(width, "little") for c in column])
-                lanes = int.from_bytes(digits, "little") - halves
+                lanes = (
+                    int.from_bytes(b"".join([(c + half).to_bytes(width, "little") for c in column]), "little") - halves
+                )
                 sums[-1] += b * lanes
                 for j, w in zip(js, ws, strict=True):
                     if j not in skip:
@@ -125,6 +128,7 @@ class Affine(NamedTuple):
 class Network(NamedTuple):
     """Layers; the integer k among them is Relu k, which rectifies where ``masks[k]`` and passes the rest through."""
 
+    semantics: str
     inputs: int
     outputs: int
     layers: list[Affine | int]
@@ -134,6 +138,24 @@ class Network(NamedTuple):
         """Enclose what leaves Relu k."""
         lo, hi = ([max(a, 0) if on else a for a, on in zip(z, self.masks[k], strict=True)] for z in entering[:2])
         return lo, hi, entering[2]
+
+    def bounded(self, box: Ends) -> None:
+        """Require that no row adds up more than its limit, in absolute values, which a Relu cancels: no overflow."""
+        ends, m = box, largest(box)
+        for layer in self.layers:
+            if isinstance(layer, Affine):
+                wide, ends = layer.ends(([-v for v in m], m, ends[2])), layer.ends(ends)
+                m = largest(wide)
+                held = all(not limit or v <= limit * ends[2] for v, limit in zip(m, layer.limits, strict=True))
+                need(held, "a sum of absolute values is above its limit: overflow is possible", Rejected)
+            else:
+                ends = self.relu(layer, ends)
+                m = [e if on else v for on, e, v in zip(self.masks[layer], largest(ends), m, strict=True)]
+
+
+def largest(ends: Ends) -> list[int]:
+    """Return the largest absolute value in each interval."""
+    return list(map(max, map(abs, ends[0]), map(abs, ends[1])))
 
 
 class Case(NamedTuple):
@@ -159,7 +181,7 @@ def fits(value: Any, shape: Any) -> bool:
     if isinstance(shape, tuple):
         return type(value) is list and len(value) == len(shape) and all(map(fits, value, shape))
     if isinstance(shape, set):
-        return type(value) is int and value in shape
+        return type(value) in (int, str) and value in shape
     return type(value) is shape if isinstance(shape, type) else bool(value == shape)
 
 
@@ -189,31 +211,27 @@ def common(values: list[Any], what: str) -> tuple[list[int], int]:
 def read_network(text: bytes) -> Network:
     """Parse the canonical network."""
     value = read_json(text, "network", NETWORK)
-    size, net = value["inputs"], Network(value["inputs"], 0, [], [])
+    size, net = value["inputs"], Network(value["semantics"], value["inputs"], 0, [], [])
     need(size > 0 and bool(value["layers"]), "network: no inputs or no layers")
     for position, item in enumerate(value["layers"]):
+        what = f"layer {position}"
         if "relu" in item:
-            need(len(item["relu"]) == size, f"layer {position}: the mask does not have length {size}")
+            need(len(item["relu"]) == size, f"{what}: the mask does not have length {size}")
             net.layers.append(len(net.masks))
             net.masks.append(item["relu"])
-        else:
-            net.layers.append(read_affine(item, size, f"layer {position}"))
-            size = len(item["rows"])
+            continue
+        (m, n), shift, rows, bias, slack_shift, slack, absolute, limits = item.values()
+        sizes = {m, len(rows), len(bias), len(slack), len(absolute), len(limits)}
+        need(m > 0 and n == size and len(sizes) == 1, f"{what}: sizes disagree")
+        need(0 <= shift <= MAX_SHIFT and 0 <= slack_shift <= MAX_SHIFT, f"{what}: a shift is out of range")
+        need(min(slack + absolute + limits) >= 0, f"{what}: a slack, error or limit is negative")
+        for row in rows:
+            need(len(row) % 2 == 0 and all(row[1::2]), f"{what}: rows must be pairs of a column and a nonzero weight")
+            need(all(a < b for a, b in pairwise([-1, *row[::2], n])), f"{what}: columns must increase, less than {n}")
+        full = [(row[::2], row[1::2], b, s) for row, b, s in zip(rows, bias, slack, strict=True)]
+        most, size = max(abs(w) for _, ws, b, _ in full for w in (1, *ws, b)), m
+        net.layers.append(Affine(n, shift, slack_shift, full, absolute, limits, most))
     return net._replace(outputs=size)
-
-
-def read_affine(item: Any, size: int, what: str) -> Affine:
-    """Parse an affine layer that takes `size` values."""
-    (m, n), rows, bias, slack = item["affine"], item["rows"], item["bias"], item["slack"]
-    need(m > 0 and n == size and m == len(rows) == len(bias) == len(slack), f"{what}: sizes disagree")
-    need(0 <= item["shift"] <= MAX_SHIFT and 0 <= item["slack_shift"] <= MAX_SHIFT, f"{what}: a shift is out of range")
-    need(min(slack) >= 0, f"{what}: a slack is negative")
-    for row in rows:
-        need(len(row) % 2 == 0 and all(row[1::2]), f"{what}: rows must be pairs of a column and a nonzero weight")
-        need(all(a < b for a, b in pairwise([-1, *row[::2], n])), f"{what}: columns must increase and be less than {n}")
-    full = [(row[::2], row[1::2], b, s) for row, b, s in zip(rows, bias, slack, strict=True)]
-    largest = max(abs(w) for _, ws, b, _ in full for w in (1, *ws, b))
-    return Affine(n, item["shift"], item["slack_shift"], full, largest)
 
 
 def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]]]:
@@ -243,18 +261,14 @@ def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]
 
 def h(v: int, g: int, lo: int, hi: int) -> int:
     """Return the minimum over z in [lo, hi] of v relu(z) - g z."""
-    at_lo = (v - g if lo > 0 else -g) * lo
-    at_hi = (v - g if hi > 0 else -g) * hi
-    least = at_lo if at_lo < at_hi else at_hi
+    least = min((v - g if lo > 0 else -g) * lo, (v - g if hi > 0 else -g) * hi)
     return 0 if least > 0 and lo < 0 < hi else least
 
 
 def rule(v: int, p: int, lo: int, hi: int, slope: int, grid: int) -> int:
     """Return g over 2^grid for v over 2^p: v times a slope (where v < 0 that of the chord), rounded down."""
-    if lo >= 0:
-        return v << grid >> p
-    if hi <= 0:
-        return 0
+    if lo >= 0 or hi <= 0:
+        return v << grid >> p if lo >= 0 else 0
     return (v * slope << grid) // (255 << p) if v >= 0 else (v * hi << grid) // (hi - lo << p)
 
 
@@ -262,8 +276,7 @@ def quadratic(M: list[list[int]], rows: list[list[int]]) -> int:
     """Bound 2 w'M w + sum over rows (b_0, ..., b_h, d) of 2 (b . w) t + d t^2 from below, w_0 = 1, the rest in [0, 1].
 
     Where d > 0, 2 (b . w) t + d t^2 >= -(b . w)^2 / d, which goes into S, each entry too large by less than 1; else
-    b_r w_r t >= min(b_r, 0). Then the last row of S is that of the next t, until w_0 is left. The diagonal of S never
-    grows, and as long as it is not negative, nothing else grows much.
+    b_r w_r t >= min(b_r, 0). Then the last row of S is that of the next t, until w_0 is left.
     """
     S, lost = [[M[r][s] + M[s][r] for s in range(r + 1)] for r in range(len(M))], 0  # half of a symmetric matrix
     for *b, d in reversed(S[1:] + rows):
@@ -314,8 +327,7 @@ class Node:
         """Walk through Relu k: v . relu(z) >= g . z + what is added to M. Return g and its scale; see `walk`."""
         mask, q, f = self.net.masks[k], advice.scale, advice.factor
         s, out = max(self.grid, q, 0 if all(mask) else p), []  # g is over 2^s
-        c = max(p, s)
-        up = T - c - self.grid
+        c, up = max(p, s), T - max(p, s) - self.grid
         for j, (col, on, lo, hi) in enumerate(zip(v, mask, *self.z[k][:2], strict=True)):
             slope = advice.slopes.get((k, j), 255 if hi > -lo else 0)
             if (k, j) in advice.lifted:
@@ -343,8 +355,7 @@ class Node:
         shifts = sum(layer.shift + layer.slack_shift for layer in self.net.layers if isinstance(layer, Affine))
         T = 2 * self.grid + advice.scale + shifts  # M is over 2^T, and nothing below is over more
         p, M = 0, [[0] * len(v[0]) for _ in range(1 + len(advice.lifted))]  # v is over 2^p
-        for position in range(top - 1, -1, -1):
-            layer = self.net.layers[position]
+        for position, layer in reversed(list(enumerate(self.net.layers[:top]))):
             if isinstance(layer, int):
                 v, p = self.relu_step(layer, v, p, advice, T, M)
                 continue
@@ -355,8 +366,7 @@ class Node:
             k = self.net.layers[max(0, position - 1)]
             known = zip(self.net.masks[k], *self.z[k][:2], strict=True) if isinstance(k, int) else ()
             skip = {j for j, (on, a, b) in enumerate(known) if on and a < 0 and b <= 0}  # there v does not matter
-            v, gain = layer.step(v, skip)
-            p += layer.shift
+            (v, gain), p = layer.step(v, skip), p + layer.shift
             M[0] = [m + (n << T - p) - lost for m, n, lost in zip(M[0], gain, loss, strict=True)]
         return v, p, M, T
 
@@ -401,8 +411,6 @@ class Node:
                 for i, j in enumerate(unstable):
                     lo[j], hi[j] = ends[i], -ends[len(unstable) + i]
                 self.meet(k, lo, hi)
-            if self.empty:
-                return
 
     def split_input(self, i: int, mantissa: int, exponent: int) -> tuple[Node, Node]:
         """Return the parts x_i <= m and x_i >= m, for m = mantissa 2^exponent strictly inside."""
@@ -425,29 +433,21 @@ class Records:
     """The compressed part of a certificate."""
 
     def __init__(self, stream: BinaryIO, net: Network) -> None:
-        self.net, self.bytes = net, self.expand(stream)
+        data, inflate, self.net = stream.read(), zlib.decompressobj(), net
+        try:
+            records = inflate.decompress(data, MAX_EXPANSION * len(data) + FREE_EXPANSION)
+        except zlib.error:
+            raise Malformed("the compressed data are damaged") from None
+        need(inflate.eof, "the compressed data are truncated, or expand too far")
+        need(not inflate.unused_data, "data follow the certificate")
+        self.bytes = iter(records)
         self.neurons = [(k, j) for k, mask in enumerate(net.masks) for j, on in enumerate(mask) if on]
-
-    def expand(self, stream: BinaryIO) -> Iterator[int]:
-        """Yield the bytes of a zlib stream, which ends where the file does and does not expand too far."""
-        inflate, free = zlib.decompressobj(), FREE_EXPANSION
-        while not inflate.eof:
-            data = stream.read(CHUNK)
-            need(bool(data), "the certificate is truncated")
-            try:
-                found = inflate.decompress(data)
-            except zlib.error:
-                raise Malformed("the compressed data are damaged") from None
-            free += MAX_EXPANSION * len(data) - len(found)
-            need(free >= 0, "the compressed data expand too far")
-            yield from found
-        need(not inflate.unused_data and not stream.read(1), "data follow the certificate")
 
     def byte(self) -> int:
         """Read one byte."""
-        for byte in self.bytes:
-            return byte
-        raise Malformed("the records end before the tree does")
+        byte = next(self.bytes, -1)
+        need(byte >= 0, "the records end before the tree does")
+        return byte
 
     def u(self, count: int | None = None) -> int:
         """Read an unsigned LEB128 integer, less than `count`."""
@@ -527,13 +527,11 @@ def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, st
     records, nodes = Records(stream, net), 0
     for members in goals:
         mine = [cases[c] for c in members]
+        net.bounded(mine[0].box)
         stack = [Node(net, grid, mine[0].box, frozenset(range(len(mine))))]
         while stack:
-            try:
-                stack += reversed(visit(stack.pop(), mine, records))
-                need(len(stack) <= MAX_WAITING, f"more than {MAX_WAITING} nodes are waiting")
-            except (Rejected, Malformed) as error:
-                raise type(error)(f"node {nodes}: {error}") from None
+            stack += reversed(visit(stack.pop(), mine, records))
+            need(len(stack) <= MAX_WAITING, f"more than {MAX_WAITING} nodes are waiting")
             nodes += 1
     need(next(records.bytes, None) is None, "records follow the last tree")
     return nodes
@@ -544,6 +542,7 @@ def refute(net: Network, case: Case, x: list[int], den: int) -> None:
     lo, hi, d = case.box
     need(all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True)), "outside the box", Rejected)
     ends = x, x, den
+    net.bounded(ends)
     for layer in net.layers:
         ends = layer.ends(ends) if isinstance(layer, Affine) else net.relu(layer, ends)
     for number, (terms, constant, strict) in enumerate(case.unsafe):
@@ -563,6 +562,7 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
     header = read_json(line[:-1], "header", VERIFIED, FALSIFIED)
     for name, text in (("network", network), ("property", property_)):
         need(header[name] == hashlib.sha256(text).hexdigest(), f"the certificate is for another {name}", Rejected)
+    need(header["semantics"] == net.semantics, "the network is under other semantics", Rejected)
     if header["kind"] == "verified":
         need(0 <= header["grid"] <= MAX_GRID, "header: the grid is out of range")
         nodes = prove(net, cases, goals, header["grid"], certificate)
@@ -576,7 +576,7 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
         statement = f"this point x, from lower to upper of case {c}, has all unsafe conditions of that case"
     return f"""certificate: {line[:MAX_SHOWN].decode().strip()}
 network: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y
-semantics: exact real arithmetic, for all coefficients within the slack of their row
+semantics: {net.semantics}; for all coefficients within the slack and all errors within the absolute of their row
 property: {property_[:MAX_SHOWN].decode()}{" ... and so on" * (len(property_) > MAX_SHOWN)}
 statement: {statement}
 {verdict}"""
