@@ -90,10 +90,13 @@ def model_of(layer: str, network: Network, region: Box, formulation: str) -> Mod
 
 
 def solve(problem: Any) -> float | None:
-    """Let HiGHS solve it through its layer; the claim, None where it says that there is no point."""
+    """Let a solver solve it through its layer; the claim, None where it says that there is no point, or gives up."""
     if isinstance(problem, cp.Problem):
         lifted = any(v.name() == "P" for v in problem.variables())
-        problem.solve(solver=cp.CLARABEL if lifted else cp.HIGHS)
+        try:
+            problem.solve(solver=cp.CLARABEL if lifted else cp.HIGHS)
+        except cp.SolverError:
+            return None
         return float(problem.value) if problem.status == "optimal" else None
     results = pyo.SolverFactory("appsi_highs").solve(problem, load_solutions=False)
     if results.solver.termination_condition != pyo.TerminationCondition.optimal:

@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pickle import PicklingError
 from types import TracebackType
@@ -164,9 +164,26 @@ class Crew:
             self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.goals, theirs, self._halt))
         job.pool = self._pool
         try:
-            job.future = self._pool.submit(_work, job.goal, job.method, job.batch, job.deadline - time.monotonic())
+            with _undisturbed():  # it may start a worker
+                job.future = self._pool.submit(_work, job.goal, job.method, job.batch, job.deadline - time.monotonic())
         except BrokenProcessPool:
             job.future = None  # then it is done here
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C back: half a message would make a new worker complain, and so would the signal itself.
+
+    A worker inherits that the signal is held back.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _peak_mib(workers: int) -> float | None:
