@@ -139,8 +139,6 @@ def bound(
     if certificate is not None and method != "exact":
         raise InputError("only the method exact gives a certificate")
     arithmetic = named(semantics)
-    if certificate is not None and arithmetic is not REAL:
-        raise InputError(f"certificates speak about the reals only, not yet about {arithmetic}")
     linear = linear_objective(network, objective)
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")

@@ -3,7 +3,7 @@
 Integers only: every float64 is an integer over a power of two, every bound of a query a rational. The texts
 are what ``optverify/kernel.py`` reads and their SHA-256 is what a certificate names (``docs/certificate-v1.md``).
 How many roundings the deployed program makes does not matter over the reals and is left out; for a network under
-another semantics (:mod:`optverify.deployment`) the rows say what it may be off, and the head names the semantics.
+another semantics (:mod:`optverify.deployment`) the rows say what it may be off, and up to which sums nothing overflows.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from optverify.deployment import limits
 from optverify.errors import InputError
 from optverify.expressions import Atom
 from optverify.interval import Array
 from optverify.network import Affine, Network, Relu
 from optverify.query import Query
-from optverify.semantics import REAL
 
 MAX_DIGITS = 4_300
 """The kernel reads integers of at most this many characters, sign included."""
@@ -37,17 +38,16 @@ def network_text(network: Network) -> bytes:
     Examples
     --------
     >>> from optverify import Network
-    >>> network_text(Network.from_arrays([([[0.5, 0.0]], [1.0])]))[53:]
-    b'{"affine":[1,2],"shift":1,"rows":[[0,1]],"bias":[2],"slack_shift":0,"slack":[0]}]}'
+    >>> network_text(Network.from_arrays([([[0.5, 0.0]], [1.0])]))[72:]
+    b'{"affine":[1,2],"shift":1,"rows":[[0,1]],"bias":[2],"slack_shift":0,"slack":[0],"absolute":[0],"limits":[0]}]}'
     """
+    most = iter(limits(network))
     layers = [
-        {"relu": [int(on) for on in layer.mask]} if isinstance(layer, Relu) else _affine(layer)
+        {"relu": [int(on) for on in layer.mask]} if isinstance(layer, Relu) else _affine(layer, next(most))
         for layer in network.layers
     ]
-    head: dict[str, Any] = {"format": "optverify network 1"}
-    if network.semantics is not REAL:
-        head["semantics"] = network.semantics.name
-    return _write({**head, "inputs": network.n_inputs, "layers": layers})
+    head = {"format": "optverify network 1", "semantics": network.semantics.name, "inputs": network.n_inputs}
+    return _write({**head, "layers": layers})
 
 
 def property_text(query: Query) -> bytes:
@@ -86,18 +86,16 @@ def _write(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _affine(layer: Affine) -> dict[str, Any]:
+def _affine(layer: Affine, most: Array) -> dict[str, Any]:
     if layer.is_sparse:
         columns, ends, weights = layer.csr.indices, layer.csr.indptr, layer.csr.data
     else:
         there = layer.weight != 0
         columns, ends, weights = np.nonzero(there)[1], np.cumsum([0, *there.sum(axis=1)]), layer.weight[there]
     numbers, shift = _integers(np.concatenate([weights, layer.bias]))
-    slacks, slack_shift = _integers(layer.slack)
-    absolute: dict[str, Any] = {}
-    if layer.absolute.any():
-        errors, absolute_shift = _integers(layer.absolute)
-        absolute = {"absolute_shift": absolute_shift, "absolute": errors}
+    (slacks, slack_shift), (errors, error_shift) = _integers(layer.slack), _integers(layer.absolute)
+    more = max(0, error_shift - shift - slack_shift)  # errors are over 2^(shift + slack_shift)
+    slack_shift += more
     pairs = [number for pair in zip(columns.tolist(), numbers, strict=False) for number in pair]
     return {
         "affine": list(layer.shape),
@@ -105,8 +103,9 @@ def _affine(layer: Affine) -> dict[str, Any]:
         "rows": [pairs[2 * i : 2 * j] for i, j in pairwise(ends.tolist())],
         "bias": numbers[weights.size :],
         "slack_shift": slack_shift,
-        "slack": slacks,
-        **absolute,
+        "slack": [s << more for s in slacks],
+        "absolute": [e << shift + slack_shift - error_shift for e in errors],
+        "limits": [int(limit) if isfinite(limit) else 0 for limit in most.tolist()],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from optverify.bounds.crown import crown
 from optverify.bounds.interval_propagation import propagate
 from optverify.canonical import network_digest, property_digest
+from optverify.deployment import deployed, overflow
 from optverify.errors import InputError, MalformedCertificate, RejectedCertificate
-from optverify.interval import Array, Interval
+from optverify.interval import Array, Interval, nearest
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
 from optverify.proof import Close, InputSplit, Proof
 from optverify.query import Goal, Query
-from optverify.records import Header, read
+from optverify.records import Header, read, read_header, read_trees
 from optverify.safe.multipliers import Frame, LinearBounds, Multipliers, Slopes, relu_slopes
+from optverify.semantics import REAL
 
 BATCH, ENTRIES = 256, 4_000_000
 """Most nodes at once, and most intervals of theirs."""
@@ -368,6 +371,22 @@ def _faults(goal: Goal, nodes: Nodes) -> list[Fault]:
     ]
 
 
+def header_of(path: str) -> Header:
+    """Read the header of a certificate file.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    MalformedCertificate
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            return read_header(stream)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
 def check_file(path: str, network: Network, query: Query) -> Header:
     """Check a certificate file; see :func:`check`.
 
@@ -408,12 +427,23 @@ def resumed(path: str, network: Network, query: Query, goals: Sequence[Goal]) ->
 def check(stream: BinaryIO, network: Network, query: Query) -> Header:
     """Check a certificate with rigorous floating-point arithmetic.
 
+    Parameters
+    ----------
+    stream : binary file
+    network : Network
+        Over the reals, or as :func:`optverify.deployment.deployed` under the certificate's semantics.
+    query : Query
+
     Raises
     ------
+    InputError
+        The query is about another arithmetic, or nothing can be said about the network in the certificate's.
     MalformedCertificate, RejectedCertificate
     """
+    header = read_header(stream)
+    network = under(network, query, header)
     goals = query.goals(network)
-    header, proofs = read(stream, goals)
+    proofs = read_trees(stream, header, goals)
     if (header.network, header.property) != (network_digest(network), property_digest(query)):
         raise RejectedCertificate("the certificate is about another network or another property")
     if header.kind == "falsified":
@@ -423,15 +453,38 @@ def check(stream: BinaryIO, network: Network, query: Query) -> Header:
         raise RejectedCertificate("this is a saved search, which proves nothing: verify --resume goes on with it")
     for number, (goal, proof) in enumerate(zip(goals, proofs, strict=True)):
         try:
+            if danger := overflow(goal.network, goal.region.outward):
+                raise RejectedCertificate(danger)
             check_tree(goal, proof)
         except RejectedCertificate as error:
             raise RejectedCertificate(f"region {number}, {error}") from None
     return header
 
 
+def under(network: Network, query: Query, header: Header) -> Network:
+    """Return the network under the semantics of a certificate.
+
+    Raises
+    ------
+    InputError
+        The query is about another arithmetic, or nothing can be said about the network in this one.
+    """
+    semantics = query.under(header.semantics)
+    return network if network.semantics is semantics else deployed(network, semantics)
+
+
 def _check_point(header: Header, network: Network, query: Query) -> None:
-    x = list(header.x)
+    x, semantics = list(header.x), network.semantics
     if len(x) != network.n_inputs or header.case >= len(query.cases):
         raise MalformedCertificate("the point has another size, or there is no such case")
-    if replace(query, cases=(query.cases[header.case],)).violated_by(x, network.enclose(x)) is None:
-        raise RejectedCertificate("the point does not violate its case of the property")
+    case = replace(query, cases=(query.cases[header.case],))
+    if semantics is REAL:
+        if case.violated_by(x, network.enclose(x)) is None:
+            raise RejectedCertificate("the point does not violate its case of the property")
+        return
+    from optverify.executions import Executor, violation
+
+    if not all(Fraction(v) == at and semantics.holds(v) for v, at in zip(map(nearest, x), x, strict=True)):
+        raise RejectedCertificate(f"the point is none of {semantics}")
+    if violation(Executor(network), case, case.cases[0].region, [nearest(v) for v in x], beside=False) is None:
+        raise RejectedCertificate(f"no execution in {semantics} that is known here violates the property at the point")

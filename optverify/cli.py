@@ -311,10 +311,6 @@ def _check(options: argparse.Namespace) -> int:
     from optverify.io import load, load_property
 
     network, query = load(options.network), load_property(options.property)
-    if query.under(None) is not REAL:
-        raise InputError(
-            f"{options.property} is about {query.under(None)}, and certificates speak about the reals only"
-        )
     try:
         if options.exact:
             return _run_kernel(network, query, options.certificate)
@@ -322,19 +318,21 @@ def _check(options: argparse.Namespace) -> int:
     except RejectedCertificate as error:
         _fail(str(error))
         return 1
+    about = "over the reals" if header.semantics == REAL.name else f"for every execution in {header.semantics}"
     if header.kind == "verified":
-        _say(
-            f"PROVED, over the reals: {query.text} ({len(query.cases)} unsafe cases of {options.property} unreachable)"
-        )
+        _say(f"PROVED, {about}: {query.text} ({len(query.cases)} unsafe cases of {options.property} unreachable)")
     else:
-        _say(f"REFUTED, over the reals: case {header.case} of {options.property} is reached by the point in the file")
+        about = about.replace("every", "some")
+        _say(f"REFUTED, {about}: case {header.case} of {options.property} is reached by the point in the file")
     return 0
 
 
 def _run_kernel(network: Network, query: Query, certificate: str) -> int:
     """Run the kernel by path, isolated: it sees the canonical problem and the certificate, and nothing of ours."""
     from optverify.canonical import network_text, property_text
+    from optverify.checker import header_of, under
 
+    network = under(network, query, header_of(certificate))
     kernel = Path(__file__).with_name("kernel.py")
     with tempfile.TemporaryDirectory(prefix="optverify-") as folder:
         problem = {"network.json": network_text(network), "property.json": property_text(query)}

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,12 @@ from optverify.interval import INFLATE, Array, Interval, times, up
 from optverify.network import Affine, Layer, Network, Relu
 from optverify.preactivation import Bounds, layer_inputs
 from optverify.semantics import REAL, Semantics
+
+BITS = 12
+"""Of the mantissa of a slack: a relative error of 2^-11 in a relative error."""
+
+GRAIN = 128
+"""Absolute errors are multiples of 2^-GRAIN: little beside what underflow may do to float32."""
 
 MOST = 64.0
 """With more than this times 1/u roundings the bound says nothing at all."""
@@ -51,7 +58,7 @@ def deployed(network: Network, semantics: Semantics) -> Network:
     -------
     Network
         Of the same layers, with other `slack` and `absolute`; but one that only rectifies its inputs gets an
-        identity first.
+        identity first, and so does one whose inputs meet weights that may be read as zero.
 
     Raises
     ------
@@ -64,7 +71,8 @@ def deployed(network: Network, semantics: Semantics) -> Network:
         return network
     _refuse(network, semantics)
     layers: list[Layer] = list(network.layers)
-    if not any(isinstance(layer, Affine) for layer in layers):
+    first = next((layer for layer in layers if isinstance(layer, Affine)), None)
+    if first is None or _weak(first, semantics).any():  # the inputs then have limits, as rows have
         n = network.n_inputs
         layers.insert(0, Affine(np.eye(n), np.zeros(n), np.zeros(n, np.int64)))
     last = max(i for i, layer in enumerate(layers) if isinstance(layer, Affine))
@@ -118,11 +126,19 @@ def _rounded(layer: Affine, semantics: Semantics, position: int, *, shown: bool,
         weak = np.bincount(rows, tiny, layer.shape[0]) * semantics.moderate
         lost = 2.0 * roundings * semantics.normal + read + weak + tiny_bias
         # Sums of at most 2^30 nonnegative terms: the factors cover their rounding, and 2^-1074 their underflow.
-        absolute = lost * (1.0 + slack) * INFLATE * INFLATE + 2.0**-1000 * (lost > 0)
+        absolute = lost * (1.0 + slack) * INFLATE * INFLATE
+        # Short numbers make short certificates, and a checker in exact integers a fast one.
+        slack = _rounded_up(slack, BITS + np.frexp(slack)[1] * -1)
+        absolute = _rounded_up(absolute, GRAIN) + 2.0**-GRAIN * (lost > 0)
     moved = semantics.normal if shown else 0.0
     return replace(
         layer, slack=np.where(step, slack, layer.slack), absolute=np.where(step, absolute, layer.absolute + moved)
     )
+
+
+def _rounded_up(values: Array, shift: Any) -> Array:
+    """Round up to multiples of 2^-shift."""
+    return np.asarray(np.ldexp(np.ceil(np.ldexp(values, shift)), -np.asarray(shift)))
 
 
 def _is_tiny(values: Array, semantics: Semantics) -> NDArray[np.bool_]:
@@ -158,10 +174,9 @@ def overflow(network: Network, region: Interval) -> str:
 
 def overflow_within(network: Network, values: Sequence[Interval]) -> str:
     """Tell where an execution may overflow, with proved enclosures of what enters each layer and leaves the last."""
-    semantics = network.semantics
-    if semantics is REAL:
+    if network.semantics is REAL:
         return ""
-    carried = values[0].magnitude()
+    carried, most = values[0].magnitude(), iter(limits(network))
     for position, layer in enumerate(network.layers):
         if isinstance(layer, Relu):
             carried = np.where(layer.mask, values[position + 1].magnitude(), carried)
@@ -170,23 +185,55 @@ def overflow_within(network: Network, values: Sequence[Interval]) -> str:
             largest = (
                 times(carried, layer.size) * (1.0 + layer.slack) + np.abs(layer.bias) * (1.0 + layer.slack)
             ) * INFLATE
-            largest = (largest + layer.absolute) * INFLATE
-            first = largest * _multiplied_last(layer)
-        bad = np.flatnonzero((layer.roundings > 0) & ~(first <= semantics.largest))
+            carried = (largest + layer.absolute) * INFLATE
+        limit = next(most)
+        bad = np.flatnonzero(~((carried <= limit) | np.isinf(limit)))
         if bad.size:
+            row = int(bad[0])
             return (
-                f"overflow is possible: layer {position}, row {bad[0]} may hold {first[bad[0]]:.3g}, the largest "
-                f"{semantics} is {semantics.largest:.3g}"
+                f"overflow is possible: layer {position}, row {row} may add up {carried[row]:.3g}, and only up to "
+                f"{limit[row]:.3g} is known to be safe in {network.semantics}"
             )
-        weak = _is_tiny(layer.csr.data, semantics)
-        weak &= np.repeat(layer.roundings > 0, np.diff(layer.csr.indptr))
-        if weak.any() and not (carried[layer.csr.indices[weak]] <= semantics.moderate).all():
-            return (
-                f"a value above {semantics.moderate:.3g} meets a subnormal weight in layer {position}: what flushing "
-                "that to zero may do is not covered"
-            )
-        carried = largest
     return ""
+
+
+def limits(network: Network) -> list[Array]:
+    """Return up to which sum of absolute values each row of each affine layer is safe; infinite where nothing is lost.
+
+    A step must not exceed the largest number, before it is multiplied by its only coefficient as well; and what meets a
+    weight that may be read as zero must stay moderate, as `absolute` accounts for no more.
+
+    Returns
+    -------
+    list of (m,) float64, one per affine layer, whole numbers
+
+    Raises
+    ------
+    InputError
+        A mean of more numbers than the largest.
+    """
+    semantics, found = network.semantics, list[Array]()
+    for position, layer in enumerate(network.layers):
+        if isinstance(layer, Relu):
+            continue
+        if semantics is REAL:
+            found.append(np.full(layer.shape[0], np.inf))
+            continue
+        if found:
+            meets = np.zeros(layer.shape[1], bool)
+            meets[layer.csr.indices[_weak(layer, semantics)]] = True
+            found[-1] = np.where(meets, np.minimum(found[-1], semantics.moderate), found[-1])
+        safe = np.floor(semantics.largest / _multiplied_last(layer))
+        if (safe < 1).any():
+            raise InputError(f"layer {position} takes the mean of more numbers than {semantics} has")
+        found.append(np.where(layer.roundings > 0, safe, np.inf))
+    return found
+
+
+def _weak(layer: Affine, semantics: Semantics) -> NDArray[np.bool_]:
+    """Tell which stored coefficients of steps may be read as zero."""
+    steps = np.repeat(layer.roundings > 0, np.diff(layer.csr.indptr))
+    return np.asarray(_is_tiny(layer.csr.data, semantics) & steps)
 
 
 def _multiplied_last(layer: Affine) -> Array:

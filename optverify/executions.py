@@ -368,7 +368,9 @@ def runs(network: Network, point: Sequence[Fraction], semantics: Semantics) -> d
     return found
 
 
-def violation(executor: Executor, query: Query, region: Box, point: Sequence[float]) -> Witness | None:
+def violation(
+    executor: Executor, query: Query, region: Box, point: Sequence[float], *, beside: bool = True
+) -> Witness | None:
     """Look for an execution that violates a query at a point, or right beside it.
 
     Parameters
@@ -378,6 +380,8 @@ def violation(executor: Executor, query: Query, region: Box, point: Sequence[flo
     region : Box
         One of the query's.
     point : (n_inputs,) float
+    beside : bool
+        Whether points some last places away are tried as well.
 
     Returns
     -------
@@ -388,7 +392,7 @@ def violation(executor: Executor, query: Query, region: Box, point: Sequence[flo
     x = representable(region, point, semantics)
     if x is None:
         return None
-    tried = np.vstack([x, _neighbours(x, region, semantics)])
+    tried = np.vstack([x, _neighbours(x, region, semantics)]) if beside else x[None]
     for order in executor.orders():
         for at, y in zip(tried, executor(tried, order), strict=True):
             found = _judged(query, at, y, f"{semantics}, {order}")

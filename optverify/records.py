@@ -22,6 +22,7 @@ from optverify.errors import MalformedCertificate
 from optverify.network import Network
 from optverify.proof import Advice, Close, InputSplit, LiftedAdvice, NeuronSplit, Proof
 from optverify.query import Goal, Query
+from optverify.semantics import REAL, SEMANTICS
 
 MAGIC = b"optverify certificate 1\n"
 GRID = 60
@@ -59,6 +60,7 @@ class Header:
     kind: str
     network: str
     property: str
+    semantics: str = REAL.name
     case: int = 0
     x: tuple[Fraction, ...] = ()
 
@@ -101,7 +103,7 @@ def _write_header(
     stream: BinaryIO, network: Network, query: Query, first: dict[str, object], last: dict[str, object]
 ) -> None:
     digests = {"network": network_digest(network), "property": property_digest(query)}
-    stream.write(MAGIC + _line({**first, **digests, "semantics": "real", **last}))
+    stream.write(MAGIC + _line({**first, **digests, "semantics": network.semantics.name, **last}))
 
 
 def _line(header: dict[str, object]) -> bytes:
@@ -199,14 +201,24 @@ def read(stream: BinaryIO, goals: Sequence[Goal]) -> tuple[Header, list[Proof]]:
         It does not follow the format, or has something that only the exact checker reads.
     """
     header = read_header(stream)
+    return header, read_trees(stream, header, goals)
+
+
+def read_trees(stream: BinaryIO, header: Header, goals: Sequence[Goal]) -> list[Proof]:
+    """Read what follows the header.
+
+    Raises
+    ------
+    MalformedCertificate
+    """
     if header.kind == "falsified":
         if stream.read(1):
             raise MalformedCertificate("there is data behind the point")
-        return header, []
+        return []
     records = _Records(stream)
     proofs = [_read_tree(records, goal, unfinished=header.kind == "unfinished") for goal in goals]
     records.finish()
-    return header, proofs
+    return proofs
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -225,16 +237,16 @@ def read_header(stream: BinaryIO) -> Header:
         if list(data) != ["kind", "network", "property", "semantics", *last] or _line(data) != line:
             raise ValueError
         numbers = [data.get("grid", 0), data.get("case", 0), *(n for pair in data.get("x", ()) for n in pair)]
-        texts = [data["network"], data["property"], data["semantics"]]
+        texts = data["network"], data["property"], data["semantics"]
         if any(type(n) is not int for n in numbers) or not all(isinstance(t, str) for t in texts):
             raise ValueError
-        if data["semantics"] != "real" or not 0 <= data.get("grid", 0) <= 200 or data.get("case", 0) < 0:
+        if data["semantics"] not in SEMANTICS or not 0 <= data.get("grid", 0) <= 200 or data.get("case", 0) < 0:
             raise ValueError
         point = data.get("x", ())
         if any(d <= 0 for _, d in point):
             raise ValueError
         x = tuple(Fraction(n, d) for n, d in point)
-        return Header(data["kind"], data["network"], data["property"], data.get("case", 0), x)
+        return Header(data["kind"], *texts, data.get("case", 0), x)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MalformedCertificate("the header line cannot be read") from None
 

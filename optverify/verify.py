@@ -217,8 +217,6 @@ def verify(
     if relaxation not in RELAXATIONS:
         raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     arithmetic = query.under(semantics)
-    if certificate is not None and arithmetic is not REAL:
-        raise InputError(f"certificates speak about the reals only, not yet about {arithmetic}")
     original, network = network, deployed(network, arithmetic)
     goals = query.goals(network)
     with (

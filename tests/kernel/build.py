@@ -95,12 +95,13 @@ def line(header: dict[str, object]) -> bytes:
 
 def verified(network: bytes, property_: bytes, records: bytes, grid: int = 40) -> bytes:
     """Write a whole certificate."""
-    header = {"kind": "verified", **digests(network, property_), "semantics": "real", "grid": grid}
+    semantics = json.loads(network)["semantics"]
+    header = {"kind": "verified", **digests(network, property_), "semantics": semantics, "grid": grid}
     return MAGIC + line(header) + zlib.compress(records)
 
 
-def falsified(network: bytes, property_: bytes, case: int, x: Sequence[Fraction]) -> bytes:
+def falsified(network: bytes, property_: bytes, case: int, x: Sequence[Fraction], semantics: str = "real") -> bytes:
     """Write a whole certificate."""
     point = [[v.numerator, v.denominator] for v in x]
-    header = {"kind": "falsified", **digests(network, property_), "semantics": "real", "case": case, "x": point}
+    header = {"kind": "falsified", **digests(network, property_), "semantics": semantics, "case": case, "x": point}
     return MAGIC + line(header)

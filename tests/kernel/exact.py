@@ -25,7 +25,7 @@ class Problem:
 
 
 def problems(network: bytes, property_: bytes, wobble: int = 0) -> list[Problem]:
-    """One for each case; coefficients are moved by `wobble` (-1, 0 or 1) times their slack."""
+    """One for each case; coefficients and rows are moved by `wobble` (-1, 0 or 1) times their slack and error."""
     net, prop = json.loads(network), json.loads(property_)
     n = net["inputs"]
     # The inputs ride along behind the values.
@@ -36,13 +36,14 @@ def problems(network: bytes, property_: bytes, wobble: int = 0) -> list[Problem]
             steps.append(oracle.Step(None, [], [bool(on) for on in layer["relu"]] + [False] * n))
             continue
         rows, bias = [], []
-        for row, b, s in zip(layer["rows"], layer["bias"], layer["slack"], strict=True):
+        size_of = zip(layer["rows"], layer["bias"], layer["slack"], layer["absolute"], strict=True)
+        for row, b, s, e in size_of:
             factor = (1 + wobble * Fraction(s, 2 ** layer["slack_shift"])) / 2 ** layer["shift"]
             weights = [Fraction(0)] * (size + n)
             for j, w in zip(row[::2], row[1::2], strict=True):
                 weights[j] = w * factor
             rows.append(weights)
-            bias.append(b * factor)
+            bias.append(b * factor + Fraction(wobble * e, 2 ** (layer["shift"] + layer["slack_shift"])))
         size = len(rows)
         rows += [unit(len(rows[0]) - n + i, len(rows[0])) for i in range(n)]
         steps.append(oracle.Step(rows, bias + [Fraction(0)] * n, []))

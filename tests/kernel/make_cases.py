@@ -26,7 +26,14 @@ def dump(value: Json) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def affine(rows: list[list[int]], bias: list[int], shift: int = 0, slack: list[int] | None = None) -> Json:
+def affine(
+    rows: list[list[int]],
+    bias: list[int],
+    shift: int = 0,
+    slack: list[int] | None = None,
+    absolute: list[int] | None = None,
+    limits: list[int] | None = None,
+) -> Json:
     """Write dense rows."""
     return {
         "affine": [len(rows), len(rows[0])],
@@ -35,11 +42,13 @@ def affine(rows: list[list[int]], bias: list[int], shift: int = 0, slack: list[i
         "bias": bias,
         "slack_shift": 10 if slack else 0,
         "slack": slack or [0] * len(rows),
+        "absolute": absolute or [0] * len(rows),
+        "limits": limits or [0] * len(rows),
     }
 
 
-def network(inputs: int, *layers: Json) -> Json:
-    return {"format": "optverify network 1", "inputs": inputs, "layers": list(layers)}
+def network(inputs: int, *layers: Json, semantics: str = "real") -> Json:
+    return {"format": "optverify network 1", "semantics": semantics, "inputs": inputs, "layers": list(layers)}
 
 
 def relu(*mask: int) -> Json:
@@ -79,6 +88,14 @@ MIXED = network(
     affine([[1, 0, 0], [0, 1, 1], [0, 0, 1]], [0, 0, 0], 0, [0, 3, 0]),
     relu(1, 1, 0),
     affine([[1, 1, 1]], [2], 0, [3]),
+)
+# relu(x) - relu(-x) in float16, whose largest number is 65504, with an error of 3/1024 |x| + 1/1024 and 0.
+HALF = network(
+    1,
+    affine([[1], [-1]], [0, 0], 0, [3, 3], [1, 1], [65504, 65504]),
+    relu(1, 1),
+    affine([[1, -1]], [0], 0, [1], [0], [65504]),
+    semantics="float16",
 )
 UNIT = [(-1, 1)]
 SQUARE = [(-1, 1), (-1, 1)]
@@ -159,6 +176,12 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
             ),
         ),
         "lifted-alone": (SAME, NEVER, split_input(0, 0, REFRESH + lifted(0, [1], 0, []), REFRESH + close(0, [1]))),
+        # |y - x| is at most (1 + 1/1024) 4/1024 + ... < 1/64 on each half.
+        "float16": (
+            HALF,
+            property_(1, 1, case(UNIT, atom((1, 32), ("X", 0, -1, 1), Y))),
+            split_input(0, 0, REFRESH + close(0, [1]), REFRESH + close(0, [1])),
+        ),
         "no-layers-but-relu": (network(1, relu(1)), property_(1, 1, case(UNIT, atom((1, 1), Y))), close(0, [1])),
         "no-cases": (ABSOLUTE, property_(1, 1), b""),
     }
@@ -180,12 +203,12 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         return build.verified(net, dump(FAR), records)
 
     return {
-        "not-positive": (net, prop, made(REFRESH + close(0, [1])), "node 0: the bound for group 0"),
+        "not-positive": (net, prop, made(REFRESH + close(0, [1])), "the bound for group 0"),
         "not-positive-below": (
             net,
             prop,
             made(split_input(0, 0.25, close(0, [1]), close(0, [1]))),
-            "node 1: the bound",
+            "the bound",
         ),
         "zero-mu": (net, prop, made(close(0, [0])), "not positive"),
         "touching": (
@@ -205,9 +228,29 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "not-empty": (net, prop, made(EMPTY), "not known to be empty"),
         "lifted-not-convex": (net, dump(FAR), made_far(lifted(0, [1], 10, [(1, (0, 792, 0, 0))])), "not convex"),
         "lifted-not-positive": (net, dump(FAR), made_far(lifted(0, [1], 10, [], [], [(0, 878)])), "not"),
+        "overflow": (
+            dump(HALF),
+            dump(property_(1, 1, case([(0, 65500)], atom((1, 1), Y)))),
+            b"",
+            "overflow",
+        ),
+        "point-overflow": (
+            dump(HALF),
+            dump(property_(1, 1, case([(0, 65500)], atom((0, 1), Y)))),
+            build.falsified(
+                dump(HALF), dump(property_(1, 1, case([(0, 65500)], atom((0, 1), Y)))), 0, [Fraction(65500)], "float16"
+            ),
+            "overflow",
+        ),
+        "semantics": (net, prop, good.replace(b'"real"', b'"float32"', 1), "semantics"),
         "split-outside": (net, prop, made(split_input(0, 2, b"", b"")), "not inside"),
         "split-at-the-end": (net, prop, made(split_input(0, 1, b"", b"")), "not inside"),
-        "weak-slopes": (net, prop, made(split_input(0, 0, close(0, [1], advice([(0, 0), (1, 9)])), b"")), "node 1"),
+        "weak-slopes": (
+            net,
+            prop,
+            made(split_input(0, 0, close(0, [1], advice([(0, 0), (1, 9)])), b"")),
+            "not positive",
+        ),
         "point-outside": (net, wider, build.falsified(net, wider, 0, [Fraction(3)]), "outside the box"),
         "point-not-strict": (net, strict, build.falsified(net, strict, 0, [Fraction(1, 2)]), "condition 0"),
         "point-not-certain": (*loose, build.falsified(*loose, 0, [Fraction(0)] * 2), "condition 0"),
@@ -258,6 +301,13 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "negative-shift": (text(b'"shift":0', b'"shift":-1'), "shift"),
         "huge-layer": (text(b'"affine":[2,1]', b'"affine":[1000000000000,1]'), "sizes"),
         "negative-slack": (text(b'"slack":[0,0]', b'"slack":[0,-1]'), "slack"),
+        "negative-absolute": (text(b'"absolute":[0,0]', b'"absolute":[0,-1]'), "negative"),
+        "negative-limit": (text(b'"limits":[0,0]', b'"limits":[0,-1]'), "negative"),
+        "few-limits": (text(b'"limits":[0,0]', b'"limits":[0]'), "sizes"),
+        "many-errors": (text(b'"absolute":[0,0]', b'"absolute":[0,0,0]'), "sizes"),
+        "semantics": (text(b'"real"', b'"exact"'), "misplaced"),
+        "semantics-number": (text(b'"real"', b"1"), "misplaced"),
+        "no-semantics": (text(b'"semantics":"real",', b""), "misplaced"),
         "zero-weight": (text(b"[0,-1]", b"[0,0]"), "nonzero"),
         "odd-row": (text(b"[0,-1]", b"[0,-1,0]"), "pairs"),
         "column-order": (text(b"[0,1,1,-1]", b"[1,-1,0,1]"), "increase"),
@@ -286,7 +336,7 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "magic": (header(b"certificate 1", b"certificate 2"), "format 1"),
         "no-header": (build.MAGIC, "header"),
         "header-key": (header(b'"kind"', b'"sort"'), "header"),
-        "semantics": (header(b'"real"', b'"float32"'), "header"),
+        "semantics": (header(b'"real"', b'"float31"'), "header"),
         "grid": (header(b'"grid":40', b'"grid":201'), "grid"),
         "grid-boolean": (header(b'"grid":40', b'"grid":true'), "header"),
         "header-space": (header(b'"grid":40', b'"grid": 40'), "header"),

@@ -23,6 +23,7 @@ from optverify.errors import MalformedCertificate, RejectedCertificate
 from optverify.expressions import Atom, Linear
 from optverify.network import Affine, Layer, Network, Relu
 from optverify.query import Box, Case, Query
+from optverify.semantics import named
 from tests.kernel import build, exact, make_cases, prover
 from tests.kernel.test_files import folders
 from tests.kernel.test_formula import lifted, questions
@@ -42,8 +43,11 @@ def pose(network: bytes, property_: bytes) -> tuple[Network, Query]:
         weight, scale = np.zeros(layer["affine"]), 2.0 ** -layer["shift"]
         for i, row in enumerate(layer["rows"]):
             weight[i, row[::2]] = row[1::2]
-        slack = np.array(layer["slack"]) * 2.0 ** -layer["slack_shift"]
-        layers.append(Affine(weight * scale, np.array(layer["bias"]) * scale, slack=slack))
+        relative = 2.0 ** -layer["slack_shift"]
+        bias, slack, absolute = (np.array(layer[key], float) for key in ("bias", "slack", "absolute"))
+        steps = np.array([int(limit > 0) for limit in layer["limits"]])  # what has a limit makes roundings
+        off = slack * relative, absolute * scale * relative
+        layers.append(Affine(weight * scale, bias * scale, steps, *off))
     cases = []
     for case in prop["cases"]:
         lower, upper = ([Fraction(*v) for v in case[side]] for side in ("lower", "upper"))
@@ -52,7 +56,9 @@ def pose(network: bytes, property_: bytes) -> tuple[Network, Query]:
             for a in case["unsafe"]
         ]
         cases.append(Case(Box(lower, upper), tuple(atoms)))
-    return Network(tuple(layers)), Query(tuple(cases), prop["inputs"], prop["outputs"])
+    return Network(tuple(layers), semantics=named(net["semantics"])), Query(
+        tuple(cases), prop["inputs"], prop["outputs"]
+    )
 
 
 def fast(network: Network, query: Query, certificate: bytes) -> str:

@@ -30,7 +30,9 @@ SETTINGS = settings(max_examples=60, deadline=None)
 @st.composite
 def questions(draw: st.DrawFn) -> tuple[bytes, bytes]:
     """Draw a network and a property with up to three cases on up to two boxes; atoms mix X and Y."""
-    network = draw(strategies.networks(max_neurons=4, slack=draw(st.booleans()), odd=True))
+    network = draw(
+        strategies.networks(max_neurons=4, slack=draw(st.booleans()), absolute=draw(st.booleans()), odd=True)
+    )
     regions = []
     for _ in range(draw(st.integers(1, 2))):
         box = draw(strategies.boxes(network.n_inputs))
@@ -179,9 +181,12 @@ def test_lanes_are_a_matrix_product(seed: int, m: int, n: int, count: int) -> No
 
     weights, bias, v = [draw(n) for _ in range(m)], draw(m), [draw(count) for _ in range(m)]
     rows = [[n for j, w in enumerate(row) if w for n in (j, w)] for row in weights]
-    item = {"affine": [m, n], "shift": 0, "rows": rows, "bias": bias, "slack_shift": 0, "slack": [0] * m}
+    layer = make_cases.affine(weights, bias)
+    assert layer["rows"] == rows
+    (step,) = kernel.read_network(make_cases.dump(make_cases.network(n, layer))).layers
+    assert isinstance(step, kernel.Affine)
     skip = {j for j in range(n) if rng.random() < 0.2}
-    out, gain = kernel.read_affine(item, n, "layer").step(v, skip)
+    out, gain = step.step(v, skip)
     for j in range(n):
         column = [sum(weights[i][j] * v[i][r] for i in range(m)) for r in range(count)]
         assert out[j] == ([0] * count if j in skip else column)
