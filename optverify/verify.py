@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from optverify.deployment import deployed, overflow
+from optverify.bounds.overflow import possible_overflow
+from optverify.deployment import deployed
 from optverify.errors import CertificateError, InputError
 from optverify.executions import Executor, representable, violation
 from optverify.interval import Array
@@ -238,7 +239,8 @@ class _Run:
         self.network, self.query = target.network, target.query
         self.progress = progress
         self.started, self.cpu = time.monotonic(), cpu_seconds()
-        self.overflow = next(filter(None, (overflow(goal.network, goal.region.outward) for goal in goals)), "")
+        obstacles = (possible_overflow(goal.network, goal.region.outward) for goal in goals)
+        self.overflow = next(filter(None, obstacles), "")
         self.searches: list[Search] = []
         self.proofs: list[Proof] = []
         self.outcomes: list[Outcome] = []
