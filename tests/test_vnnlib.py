@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -218,3 +219,32 @@ def test_satisfactory_finds_no_wrong_verdict(
         assert done.out.splitlines()[0] == parse_verdict(done.out).value == case["expected"].lower(), case["name"]
         decided += 1
     assert decided == 115
+
+
+def test_other_commands_follow_the_query(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `verify` and `bound` answer is about the type in the file; `check` and certificates are about the reals."""
+    query, result = write(tmp_path, X + "(assert (> Y[0,0] 1.5))"), tmp_path / "answer.json"
+    end = ["--workers", "1"]
+    assert main(["verify", str(network), query, "--json", str(result), *end]) == 0
+    assert json.loads(result.read_text())["semantics"] == "float32"
+    assert main(["bound", str(network), query, "--objective", "Y_0", "--json", str(result), *end]) == 0
+    assert json.loads(result.read_text())["semantics"] == "float32"
+    assert main(["show", query]) == 0
+    assert "the network N in float32: X [1, 2], Y [1, 1]" in capsys.readouterr().out
+    for arguments, message in (
+        (
+            ["verify", str(network), query, "--semantics", "real", *end],
+            "about float32, so it cannot be answered about real",
+        ),
+        (["bound", str(network), query, "--objective", "Y_0", "--semantics", "real", *end], "answered about real"),
+        (["verify", str(network), query, "--certificate", str(tmp_path / "proof"), *end], "about the reals only"),
+        (["check", str(tmp_path / "proof"), "--network", str(network), "--property", query], "about the reals only"),
+    ):
+        assert main(arguments) == 3
+        done = capsys.readouterr()
+        assert message in done.err
+        assert done.out == ""
+    proof = str(tmp_path / "proof")
+    real = write(tmp_path, X + "(assert (> Y[0,0] 1.5))", "real")
+    assert main(["verify", str(network), real, "--certificate", proof, *end]) == 0
+    assert main(["check", proof, "--network", str(network), "--property", real, "--exact"]) == 0
