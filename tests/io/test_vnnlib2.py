@@ -282,6 +282,24 @@ def test_boxes_that_are_none(asserted: str, message: str) -> None:
         query(asserted)
 
 
+def test_a_shape_may_be_declared_larger_than_any_memory() -> None:
+    """The first input without bounds is named at once."""
+    large = 999_999_999_999
+    with pytest.raises(InputError, match=r"X\[0,0,2\] has no lower bound"):
+        query(
+            f"(assert (<= X[0,0,0] 1.0))(assert (>= X[0,0,0] 0.0))(assert (<= X[0,0,1] 1.0))(assert (>= X[0,0,1] 0.0))"
+            f"(assert (<= X[{large - 1},0,0] Y[0]))",
+            x=f"[{large},{large},3]",
+        )
+
+
+def test_remarks_hold_anything() -> None:
+    """Letters of all languages, parentheses and quotes."""
+    remark = '; caf\u00e9 ((( "\n'
+    read = query(f"{remark}{SQUARE}{remark}(assert (<= Y[0] {remark} 1.0))")
+    assert read.cases[0].unsafe == (outputs(1)[0] <= 1,)
+
+
 @pytest.mark.parametrize("version", ["<2.1>", "<3.0>", "<1.0>", "2.0", ""])
 def test_other_versions_are_refused(version: str, capfd: pytest.CaptureFixture[str]) -> None:
     """By us, not by the package: it goes on with later ones."""
