@@ -118,7 +118,7 @@ def _tree(text: str, source: str) -> Any:
         tree = package.parse_query_string(text)
     except Exception as error:  # IndexError and UnicodeDecodeError get out of the package too
         raise _explain(error, source) from None
-    if _tokens(str(tree), source) != tokens:
+    if "".join(_tokens(str(tree), source)) != "".join(tokens):  # blanks are optional in (<=X[0] 1.0)
         raise ParseError("the package 'vnnlib' reads something else than the text says", source)
     return tree
 
