@@ -11,8 +11,9 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from optverify.bounds.overflow import possible_overflow
 from optverify.certificate import certify
-from optverify.deployment import deployed, overflow
+from optverify.deployment import deployed
 from optverify.errors import CertificateError, InputError, OptverifyError, ShapeError
 from optverify.executions import representable
 from optverify.expressions import Atom, Linear, rational
@@ -153,7 +154,7 @@ def bound(
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
     target, best = _Minimum(goal, gap), attack.Best()
     proof = None if certificate is None else Proof()
-    obstacle = overflow(network, region.outward)
+    obstacle = possible_overflow(network, region.outward)
     certified = None
     with one_thread(), ExitStack() as stack:
         streams = [stack.enter_context(replacing(certificate + end)) for end in ("", ".vnnlib")] if certificate else []

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from optverify.deployment import deployed, overflow
+from optverify.bounds.overflow import possible_overflow
+from optverify.deployment import deployed
 from optverify.errors import CertificateError, InputError
 from optverify.executions import Executor, representable, violation
 from optverify.interval import Array
@@ -252,7 +253,8 @@ class _Run:
         self.network, self.query = target.network, target.query
         self.lift_later, self.progress = lift_later, progress
         self.started, self.cpu = time.monotonic(), cpu_seconds()
-        self.overflow = next(filter(None, (overflow(goal.network, goal.region.outward) for goal in goals)), "")
+        obstacles = (possible_overflow(goal.network, goal.region.outward) for goal in goals)
+        self.overflow = next(filter(None, obstacles), "")
         self.searches: list[Search] = []
         self.given_up: list[Search] = []
         self.ask_at: dict[Goal, float] = {}

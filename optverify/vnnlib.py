@@ -9,16 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from optverify.declaration import Declaration, Variable
 from optverify.errors import InputError
-from optverify.expressions import Atom
 from optverify.io import load, load_property
 from optverify.io.conditions import decimal
 from optverify.io.onnx import OPSETS
 from optverify.io.onnx_operators import OPERATORS
-from optverify.query import Query
 from optverify.results import Verification
 from optverify.search.tree import Stop
 from optverify.semantics import REAL, SEMANTICS
@@ -26,6 +23,7 @@ from optverify.verify import verify
 
 RESERVE = 0.1
 """Part of the time that is kept for the answer, at most a second: who is late is stopped without one."""
+
 QUERIES = {
     "vnnlib-versions": ["2.0", "2.0"],
     "hidden-node-theories": ["NH"],
@@ -100,7 +98,7 @@ def answer(path: str, networks: Sequence[tuple[str, str]], timeout: float | None
     if timeout is not None:
         limit = max(timeout - min(RESERVE * timeout, 1.0) - (time.monotonic() - began), 1e-3)
     found = verify(network, query, time_limit=limit, workers=workers)
-    return Answer((_word(found), *_assignment(declared, found)), (f"optverify: {found.reason}", *_notes(query, found)))
+    return Answer((_word(found), *_assignment(declared, found)), tuple(_notes(declared, found)))
 
 
 def _word(found: Verification) -> str:
@@ -126,20 +124,12 @@ def _lines(variable: Variable, declared: Declaration, values: Sequence[str]) -> 
     return [f"{variable.name} {declared.semantics} [{','.join(map(str, variable.shape))}]", *values]
 
 
-def _notes(query: Query, found: Verification) -> list[str]:
+def _notes(declared: Declaration, found: Verification) -> list[str]:
     """Say what the verdict is about, and how a witness was computed."""
-    assert query.declared is not None
-    notes = [f"optverify: about {query.declared.semantics.statement}"]
-    if query.declared.semantics is REAL and found.witness is not None:
-        notes.append("optverify: the outputs are rounded to float64, the inputs are exact")
-    elif found.witness is not None:
-        notes.append(f"optverify: computed in the order: {found.witness.execution}")
-    if query.declared.semantics is not REAL and not all(_plain(a) for case in query.cases for a in case.unsafe):
-        notes.append("optverify: sums and products in the query are evaluated exactly, without rounding")
-    return notes
-
-
-def _plain(atom: Atom) -> bool:
-    """Tell whether an atom compares an element with a number or with another element."""
-    sizes = sorted(atom.linear.terms.values())
-    return len(sizes) < 2 or (sizes == [-sizes[1], sizes[1]] and atom.linear.constant == Fraction(0))
+    notes = [found.reason, f"about {declared.semantics.statement}"]
+    if declared.semantics is not REAL:
+        notes.append("sums and products in the query itself are evaluated exactly, without rounding")
+    if found.witness is not None:
+        exact = "the inputs are exact, the outputs rounded to float64"
+        notes.append(f"computed by {found.witness.execution}" if found.witness.execution else exact)
+    return [f"optverify: {note}" for note in notes]

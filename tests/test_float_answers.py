@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from optverify.bound import bound
+from optverify.bounds.overflow import possible_overflow
 from optverify.cli import main
-from optverify.deployment import deployed
+from optverify.deployment import deployed, overflow
 from optverify.errors import InputError, RejectedCertificate
 from optverify.executions import Executor
 from optverify.expressions import inputs, outputs
+from optverify.interval import Interval
 from optverify.io import load
 from optverify.io.vnnlib import write_vnnlib
 from optverify.network import Network
@@ -125,6 +127,21 @@ def test_nothing_is_bounded_where_overflow_is_possible() -> None:
         assert "overflow" in answer.reason
         answer = bound(net, Box([0], [1]), "Y_0", semantics="float32", method=method, sense="max")
         assert (answer.lower, answer.upper) == (-np.inf, np.inf)
+
+
+def test_backward_bounds_exclude_an_overflow_that_interval_arithmetic_sees() -> None:
+    """Two values that cancel, made larger than float16 by one weight if they did not; where they do not, it is said."""
+    steps = [([[1.0], [1.0]], [1.0, 1.5]), ([[100.0, -100.0]], [100.0]), ([[1024.0]], [0.0]), ([[0.5]], [0.0])]
+    net, y = Network.from_arrays(steps), outputs(1)[0]
+    region = Interval(np.array([0.0]), np.array([1.0]))
+    assert "overflow is possible" in overflow(deployed(net, FLOAT16), region)
+    assert possible_overflow(deployed(net, FLOAT16), region) == ""
+    query = Query.always(Box([0], [1]), y <= 30000, 1)
+    assert verify(net, query, semantics="float16").verdict is Verdict.VERIFIED
+    assert bound(net, Box([0], [1]), y, semantics="float16", method="crown", sense="max").upper <= 30000
+    wide = Network.from_arrays([*steps[:1], ([[100.0, 100.0]], [0.0]), *steps[2:]])
+    assert "layer 4" in possible_overflow(deployed(wide, FLOAT16), region)
+    assert verify(wide, query, semantics="float16").verdict is Verdict.UNKNOWN
 
 
 def test_what_is_not_there_yet_is_one_error(tmp_path: Path) -> None:

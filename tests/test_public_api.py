@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import subprocess
 import sys
 
@@ -18,6 +20,15 @@ def test_exports_are_complete_and_sorted() -> None:
         assert getattr(optverify, name) is not None
     public = {n for n, v in vars(optverify).items() if not n.startswith("_") and (isinstance(v, type))}
     assert public <= set(optverify.__all__)
+
+
+@pytest.mark.parametrize("module", ["__init__", "verify", "expressions", "network", "semantics", "models"])
+def test_the_examples_in_docstrings_are_true(module: str) -> None:
+    """Run as written."""
+    found = importlib.import_module("optverify" if module == "__init__" else f"optverify.{module}")
+    done = doctest.testmod(found)
+    assert done.attempted
+    assert not done.failed
 
 
 def test_public_functions_and_classes_are_documented() -> None:

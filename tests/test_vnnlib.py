@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,13 +72,9 @@ def test_verdicts_are_one_word(kind: str, network: Path, tmp_path: Path, capsys:
 def test_sums_in_conditions_are_said_to_be_exact(
     network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a float format only: comparisons of elements need no arithmetic."""
-    for asserted, kind, said in (
-        ("(assert (> (+ Y[0,0] X[0,0]) 3.0))", "float32", True),
-        ("(assert (> (+ Y[0,0] X[0,0]) 3.0))", "real", False),
-        ("(assert (> Y[0,0] 3.0))(assert (<= X[0,1] X[0,0]))", "float32", False),
-    ):
-        assert solve(write(tmp_path, X + asserted, kind), f"N={network}") == 0
+    """In a float format: over the reals nothing is rounded."""
+    for kind, said in (("float32", True), ("real", False)):
+        assert solve(write(tmp_path, X + "(assert (> (+ Y[0,0] X[0,0]) 3.0))", kind), f"N={network}") == 0
         assert ("evaluated exactly" in capsys.readouterr().err) == said
 
 
@@ -218,3 +215,32 @@ def test_satisfactory_finds_no_wrong_verdict(
         assert done.out.splitlines()[0] == parse_verdict(done.out).value == case["expected"].lower(), case["name"]
         decided += 1
     assert decided == 115
+
+
+def test_other_commands_follow_the_query(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `verify` and `bound` answer is about the type in the file; `check` and certificates are about the reals."""
+    query, result = write(tmp_path, X + "(assert (> Y[0,0] 1.5))"), tmp_path / "answer.json"
+    end = ["--workers", "1"]
+    assert main(["verify", str(network), query, "--json", str(result), *end]) == 0
+    assert json.loads(result.read_text())["semantics"] == "float32"
+    assert main(["bound", str(network), query, "--objective", "Y_0", "--json", str(result), *end]) == 0
+    assert json.loads(result.read_text())["semantics"] == "float32"
+    assert main(["show", query]) == 0
+    assert "the network N in float32: X [1, 2], Y [1, 1]" in capsys.readouterr().out
+    for arguments, message in (
+        (
+            ["verify", str(network), query, "--semantics", "real", *end],
+            "about float32, so it cannot be answered about real",
+        ),
+        (["bound", str(network), query, "--objective", "Y_0", "--semantics", "real", *end], "answered about real"),
+        (["verify", str(network), query, "--certificate", str(tmp_path / "proof"), *end], "about the reals only"),
+        (["check", str(tmp_path / "proof"), "--network", str(network), "--property", query], "about the reals only"),
+    ):
+        assert main(arguments) == 3
+        done = capsys.readouterr()
+        assert message in done.err
+        assert done.out == ""
+    proof = str(tmp_path / "proof")
+    real = write(tmp_path, X + "(assert (> Y[0,0] 1.5))", "real")
+    assert main(["verify", str(network), real, "--certificate", proof, *end]) == 0
+    assert main(["check", proof, "--network", str(network), "--property", real, "--exact"]) == 0

@@ -6,7 +6,7 @@ box, and the others are the unsafe rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -79,7 +79,7 @@ def settle(claims: Sequence[Formula]) -> Group:
     return top
 
 
-def _fold(group: Group, names: Sequence[str]) -> Condition:
+def _fold(group: Group, name: Callable[[int], str]) -> Condition:
     """Return the group as a condition, without atoms that hold always or never.
 
     Raises
@@ -89,7 +89,7 @@ def _fold(group: Group, names: Sequence[str]) -> Condition:
     """
     parts: list[Condition] = []
     for part in group.parts:
-        folded = part if isinstance(part, Atom) else _fold(part, names)
+        folded = part if isinstance(part, Atom) else _fold(part, name)
         truth = _truth(folded)
         if truth is None:
             same = And if group.kind == "and" else Or
@@ -102,7 +102,7 @@ def _fold(group: Group, names: Sequence[str]) -> Condition:
         return Or(tuple(parts))
     # A contradiction between two disjunctions just rules a combination out; within one conjunction it is
     # something that somebody wrote, and verifying it vacuously would hide the mistake.
-    _Ends.of(part for part in parts if isinstance(part, Atom)).check(names)
+    _Ends.of(part for part in parts if isinstance(part, Atom)).check(name)
     return And(tuple(parts))
 
 
@@ -144,26 +144,24 @@ class _Ends:
                     ends.lower[i] = max(ends.lower.get(i, end), end)
         return ends
 
-    def check(self, names: Sequence[str]) -> None:
+    def check(self, name: Callable[[int], str]) -> None:
         """Raise InputError if an interval is empty."""
         for i, (low, is_open) in self.lower.items():
             high, is_closed = self.upper.get(i, (low + 1, True))
             if low > high or (low == high and (is_open or not is_closed)):
                 signs = "<" if is_open else "<=", "<=" if is_closed else "<"
                 raise InputError(
-                    f"reversed or empty bounds of input {names[i]}: "
-                    f"{decimal(low)} {signs[0]} {names[i]} {signs[1]} {decimal(high)}"
+                    f"reversed or empty bounds of input {name(i)}: "
+                    f"{decimal(low)} {signs[0]} {name(i)} {signs[1]} {decimal(high)}"
                 )
 
-    def box(self, names: Sequence[str], where: str) -> Box:
+    def box(self, n_inputs: int, name: Callable[[int], str], where: str) -> Box:
         """Return the closed box; InputError if an input has no bound."""
-        for i, name in enumerate(names):
+        for i in range(n_inputs):
             for side, ends in (("lower", self.lower), ("upper", self.upper)):
                 if i not in ends:
-                    raise InputError(f"input {name} has no {side} bound{where}: every input needs a finite interval")
-        return Box(
-            tuple(self.lower[i][0] for i in range(len(names))), tuple(self.upper[i][0] for i in range(len(names)))
-        )
+                    raise InputError(f"input {name(i)} has no {side} bound{where}: every input needs a finite interval")
+        return Box(tuple(self.lower[i][0] for i in range(n_inputs)), tuple(self.upper[i][0] for i in range(n_inputs)))
 
 
 def _on_one_input(atom: Atom) -> bool:
@@ -171,7 +169,7 @@ def _on_one_input(atom: Atom) -> bool:
     return len(terms) == 1 and next(iter(terms))[0] == "X"
 
 
-def cases(claims: Group, names: Sequence[str]) -> tuple[Case, ...]:
+def cases(claims: Group, n_inputs: int, name: Callable[[int], str]) -> tuple[Case, ...]:
     """Split what is asserted into cases.
 
     What all cases share (in most files the whole box) is handled once, however many cases there are.
@@ -180,8 +178,9 @@ def cases(claims: Group, names: Sequence[str]) -> tuple[Case, ...]:
     ----------
     claims : Group
         From :func:`settle`.
-    names : sequence of n_inputs str
-        What the file calls each input, for errors.
+    n_inputs : int
+    name : callable
+        Gives what the file calls an input, for errors.
 
     Raises
     ------
@@ -189,7 +188,7 @@ def cases(claims: Group, names: Sequence[str]) -> tuple[Case, ...]:
         In some case an input has no finite bounds, or one conjunction bounds an input by an empty interval; or there
         are too many cases.
     """
-    condition = _fold(claims, names)
+    condition = _fold(claims, name)
     parts = condition.parts if isinstance(condition, And) else (condition,)
     shared = [part for part in parts if isinstance(part, Atom)]
     ends = _Ends.of(shared)
@@ -204,11 +203,11 @@ def cases(claims: Group, names: Sequence[str]) -> tuple[Case, ...]:
         if key not in boxes:
             mine = _Ends.of(narrowing, ends)
             try:
-                mine.check(names)
+                mine.check(name)
             except InputError as error:
                 boxes[key] = error
             else:
-                boxes[key] = mine.box(names, f" in case {number} of {len(conjunctions)}" if key else "")
+                boxes[key] = mine.box(n_inputs, name, f" in case {number} of {len(conjunctions)}" if key else "")
         region = boxes[key]
         if isinstance(region, Box):
             found.append(Case(region, rows + _rows(atoms)))

@@ -230,7 +230,7 @@ def parse_vnnlib(text: str, source: str = "<vnnlib>") -> Query:
         n_inputs, n_outputs = _sizes(commands, text, source)
         formula = settle([command for command in commands if isinstance(command, Atom | Node)])
     try:
-        found = cases(formula, [f"X_{i}" for i in range(n_inputs)])
+        found = cases(formula, n_inputs, lambda i: f"X_{i}")
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return Query(found, n_inputs, n_outputs, Path(source).name)

@@ -20,7 +20,7 @@ The VNN-LIB 2.0 standard, chapter 3, https://www.vnnlib.org.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -88,16 +88,21 @@ def parse(text: str, source: str) -> Query:
     reader = _Reader(declared)
     with located(source):
         claims = settle([reader.formula(claim.expr) for claim in tree.assertions])
-    name, shape = declared.input.name, declared.input.shape
+    n_inputs, n_outputs = prod(declared.input.shape), prod(declared.output.shape)
     try:
-        found = cases(claims, [_element(name, index) for index in np.ndindex(*shape)])
+        found = cases(claims, n_inputs, lambda i: _element(declared.input, i))
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    return Query(found, prod(shape), prod(declared.output.shape), Path(source).name, declared)
+    return Query(found, n_inputs, n_outputs, Path(source).name, declared)
 
 
-def _element(name: str, index: Sequence[int]) -> str:
-    return f"{name}[{','.join(map(str, index))}]" if index else name
+def _element(variable: Variable, position: int) -> str:
+    """Return the name of an element from its place in C order."""
+    index: list[int] = []
+    for size in reversed(variable.shape):
+        position, i = divmod(position, size)
+        index.insert(0, i)
+    return f"{variable.name}[{','.join(map(str, index))}]" if index else variable.name
 
 
 # ---------------------------------------------------------------------- the text
@@ -113,7 +118,7 @@ def _tree(text: str, source: str) -> Any:
         tree = package.parse_query_string(text)
     except Exception as error:  # IndexError and UnicodeDecodeError get out of the package too
         raise _explain(error, source) from None
-    if _tokens(str(tree), source) != tokens:
+    if "".join(_tokens(str(tree), source)) != "".join(tokens):  # blanks are optional in (<=X[0] 1.0)
         raise ParseError("the package 'vnnlib' reads something else than the text says", source)
     return tree
 
@@ -215,8 +220,10 @@ class _Reader:
 
     def _variable(self, node: Any) -> Linear:
         kind: Literal["X", "Y"] = "X" if node.name == self.declared.input.name else "Y"
-        shape = self.declared.input.shape if kind == "X" else self.declared.output.shape
-        return Linear.variable(kind, int(np.ravel_multi_index(tuple(node.indices), shape)) if shape else 0)
+        position = 0  # in C order; the package has compared the indices with the shape
+        for index, size in zip(node.indices, node.shape, strict=True):
+            position = position * size + index
+        return Linear.variable(kind, position)
 
     def _constant(self, lexeme: str, place: _Line) -> Linear:
         semantics = self.declared.semantics

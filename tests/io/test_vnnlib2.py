@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -280,6 +282,46 @@ def test_boxes_that_are_none(asserted: str, message: str) -> None:
     """The input is called as in the file."""
     with pytest.raises(InputError, match=message):
         query(asserted)
+
+
+def test_a_shape_may_be_declared_larger_than_any_memory() -> None:
+    """The first input without bounds is named at once."""
+    large = 999_999_999_999
+    with pytest.raises(InputError, match=r"X\[0,0,2\] has no lower bound"):
+        query(
+            f"(assert (<= X[0,0,0] 1.0))(assert (>= X[0,0,0] 0.0))(assert (<= X[0,0,1] 1.0))(assert (>= X[0,0,1] 0.0))"
+            f"(assert (<= X[{large - 1},0,0] Y[0]))",
+            x=f"[{large},{large},3]",
+        )
+
+
+def test_blanks_are_optional_where_nothing_else_could_be_meant() -> None:
+    """As in the grammar of the standard."""
+    spaced, dense = SQUARE + "(assert (<= (+ Y[0] X[0,0]) 1.0))", SQUARE + "(assert(<=(+Y[0]X[0,0])1.0))"
+    assert query(dense).cases == query(spaced).cases
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_texts_are_read_or_refused(data: st.DataObject) -> None:
+    """Parts of a text left out, doubled or exchanged: a query or one of our errors, nothing else."""
+    text = "(vnnlib-version <2.0>)(declare-network N (declare-input X real [1,2])(declare-output Y real [1]))"
+    parts = re.findall(
+        r"[()\[\],]|[^\s()\[\],]+", text + SQUARE + "(assert (or (<= (+ Y[0] 0.5) X[0,1]) (!= Y[0] 1.0)))"
+    )
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(parts) - 1))
+        other = data.draw(st.sampled_from([*parts, '"', "\x00", "9" * 30, "declare-hidden", "int8"]))
+        parts[place : place + data.draw(st.integers(0, 1))] = data.draw(st.sampled_from([[], [other], [other] * 2]))
+    with suppress(InputError):
+        parse_vnnlib(" ".join(parts))
+
+
+def test_remarks_hold_anything() -> None:
+    """Letters of all languages, parentheses and quotes."""
+    remark = '; caf\u00e9 ((( "\n'
+    read = query(f"{remark}{SQUARE}{remark}(assert (<= Y[0] {remark} 1.0))")
+    assert read.cases[0].unsafe == (outputs(1)[0] <= 1,)
 
 
 @pytest.mark.parametrize("version", ["<2.1>", "<3.0>", "<1.0>", "2.0", ""])
