@@ -35,6 +35,11 @@ LIMIT = 10 ** (MAX_DIGITS - 1)
 def network_text(network: Network) -> bytes:
     """Write a network, exactly.
 
+    Raises
+    ------
+    InputError
+        A limit of a sum under floating-point semantics is below 1.
+
     Examples
     --------
     >>> from optverify import Network
@@ -105,8 +110,14 @@ def _affine(layer: Affine, most: Array) -> dict[str, Any]:
         "slack_shift": slack_shift,
         "slack": [s << more for s in slacks],
         "absolute": [e << shift + slack_shift - error_shift for e in errors],
-        "limits": [int(limit) if isfinite(limit) else 0 for limit in most.tolist()],
+        "limits": [_limit(limit) for limit in most.tolist()],
     }
+
+
+def _limit(value: float) -> int:
+    if 0 < value < 1:
+        raise InputError("a sum that is multiplied by a tiny number must stay below 1: no certificate can say that")
+    return int(value) if isfinite(value) else 0
 
 
 def _integers(values: Array) -> tuple[list[int], int]:

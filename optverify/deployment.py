@@ -174,7 +174,8 @@ def overflow(network: Network, region: Interval) -> str:
 
 def overflow_within(network: Network, values: Sequence[Interval]) -> str:
     """Tell where an execution may overflow, with proved enclosures of what enters each layer and leaves the last."""
-    if network.semantics is REAL:
+    semantics = network.semantics
+    if semantics is REAL:
         return ""
     carried, most = values[0].magnitude(), iter(limits(network))
     for position, layer in enumerate(network.layers):
@@ -190,9 +191,14 @@ def overflow_within(network: Network, values: Sequence[Interval]) -> str:
         bad = np.flatnonzero(~((carried <= limit) | np.isinf(limit)))
         if bad.size:
             row = int(bad[0])
+            if limit[row] == semantics.moderate:
+                return (
+                    f"a value above {semantics.moderate:.3g} may leave row {row} of layer {position} and meet a "
+                    "subnormal weight: what flushing that to zero may do is not covered"
+                )
             return (
                 f"overflow is possible: layer {position}, row {row} may add up {carried[row]:.3g}, and only up to "
-                f"{limit[row]:.3g} is known to be safe in {network.semantics}"
+                f"{limit[row]:.3g} is known to be safe in {semantics}"
             )
     return ""
 
@@ -205,15 +211,10 @@ def limits(network: Network) -> list[Array]:
 
     Returns
     -------
-    list of (m,) float64, one per affine layer, whole numbers
-
-    Raises
-    ------
-    InputError
-        A mean of more numbers than the largest.
+    list of (m,) float64, one per affine layer
     """
     semantics, found = network.semantics, list[Array]()
-    for position, layer in enumerate(network.layers):
+    for layer in network.layers:
         if isinstance(layer, Relu):
             continue
         if semantics is REAL:
@@ -223,9 +224,7 @@ def limits(network: Network) -> list[Array]:
             meets = np.zeros(layer.shape[1], bool)
             meets[layer.csr.indices[_weak(layer, semantics)]] = True
             found[-1] = np.where(meets, np.minimum(found[-1], semantics.moderate), found[-1])
-        safe = np.floor(semantics.largest / _multiplied_last(layer))
-        if (safe < 1).any():
-            raise InputError(f"layer {position} takes the mean of more numbers than {semantics} has")
+        safe = semantics.largest / _multiplied_last(layer)
         found.append(np.where(layer.roundings > 0, safe, np.inf))
     return found
 

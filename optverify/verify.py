@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from optverify.bounds.overflow import possible_overflow
+from optverify.canonical import network_digest, property_digest
 from optverify.deployment import deployed
 from optverify.errors import CertificateError, InputError
 from optverify.executions import Executor, representable, violation
@@ -219,6 +220,8 @@ def verify(
         raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     arithmetic = query.under(semantics)
     original, network = network, deployed(network, arithmetic)
+    if certificate is not None or save is not None:
+        network_digest(network), property_digest(query)  # what cannot be written is an error before the work
     goals = query.goals(network)
     with (
         one_thread(),

@@ -283,8 +283,9 @@ def test_networks_are_written_exactly(values: list[float], sparse: bool) -> None
     layer = {"affine": [2, 2], "shift": shift, "rows": rows, "bias": list(numbers)}
     text = {
         "format": "optverify network 1",
+        "semantics": "real",
         "inputs": 2,
-        "layers": [{**layer, "slack_shift": slack_shift, "slack": slacks}],
+        "layers": [{**layer, "slack_shift": slack_shift, "slack": slacks, "absolute": [0, 0], "limits": [0, 0]}],
     }
     assert network_text(network) == json.dumps(text, separators=(",", ":")).encode()
 

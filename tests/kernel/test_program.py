@@ -35,7 +35,7 @@ def files(kind: str, name: str) -> list[Path]:
     [
         ("accept", "goals-and-groups", 0, "PROVED"),
         ("accept", "point-slack", 0, "REFUTED"),
-        ("reject", "not-positive", 1, "Rejected: node 0: the bound for group 0 is not positive"),
+        ("reject", "not-positive", 1, "Rejected: the bound for group 0 is not positive"),
         ("malformed", "certificate-cut-short", 3, "Malformed: "),
         ("malformed", "network-deep", 3, "Malformed: "),
     ],
@@ -64,7 +64,7 @@ def test_the_statement_says_what_was_proved(tmp_path: Path) -> None:
     """Digests, sizes, semantics, boxes and cases are printed."""
     text = run(*files("accept", "goals-and-groups"), cwd=tmp_path).stdout
     digests = build.digests(*(path.read_bytes() for path in files("accept", "goals-and-groups")[:2]))
-    for part in [*digests.values(), "2 inputs", "4 ReLU neurons", "exact real", "[1,7]", "2 boxes"]:
+    for part in [*digests.values(), "2 inputs", "4 ReLU neurons", "semantics: real", "[1,7]", "2 boxes"]:
         assert part in text
 
 
@@ -116,7 +116,7 @@ def bomb(records: bytes) -> bytes:
     ids=["refreshes", "zeros", "endless-integer", "slopes", "multipliers", "splits"],
 )
 def test_zip_bombs(records: bytes) -> None:
-    """A small file that expands to very much is refused soon and in little memory."""
+    """A small file that expands to very much is refused soon, in no more memory than the expansion that is allowed."""
     certificate = bomb(records)
     del records
     assert len(certificate) < 1_000_000
@@ -125,7 +125,7 @@ def test_zip_bombs(records: bytes) -> None:
     with pytest.raises((kernel.Malformed, kernel.Rejected)):
         kernel.check(NETWORK, PROPERTY, io.BytesIO(certificate))
     assert time.monotonic() - started < 30
-    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    assert tracemalloc.get_traced_memory()[1] < 2 * (250 * len(certificate) + 2**20) + 20_000_000
     tracemalloc.stop()
 
 
