@@ -1,4 +1,4 @@
-"""The command line: verify, bound, show, solvers.
+"""The command line: verify, bound, show, solvers; campaign and certify are in :mod:`optverify.cli_campaign`.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -72,6 +72,8 @@ def _say(text: str) -> None:
 
 
 def _build_parser() -> argparse.ArgumentParser:
+    from optverify.cli_campaign import add_commands
+
     parser = _Parser(
         prog="optverify",
         description="Neural-network verification in which every number is a theorem or is labelled a claim.",
@@ -132,6 +134,8 @@ def _build_parser() -> argparse.ArgumentParser:
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
         )
         command.add_argument("--quiet", action="store_true", help="no progress line")
+
+    add_commands(commands)
 
     show = commands.add_parser("show", help="describe a network or property file")
     show.add_argument("file", metavar="FILE")

@@ -1,0 +1,378 @@
+"""How much of a data set is robust? Accuracies between proofs and exact counterexamples."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optverify.errors import InputError, ShapeError, require
+from optverify.expressions import Number, rational
+from optverify.io import load
+from optverify.network import Network
+from optverify.query import Box, Query
+from optverify.report import text
+
+if TYPE_CHECKING:  # most programs that import the package run no campaign
+    from optverify.campaign import Instance, Progress, Row
+
+
+@dataclass(frozen=True)
+class Level:
+    """The accuracies at one radius, as numbers of inputs.
+
+    Parameters
+    ----------
+    eps : float
+        Nearest to the radius that was asked for.
+    certified : int
+        Classified rightly, and proved to be so on the whole ball of this or of a larger radius.
+    falsified : int
+        Misclassified, or with an exact counterexample within this or a smaller radius.
+    undecided : int
+        The others: a time-out, an error or an end of the run is never counted as safe.
+    """
+
+    eps: float
+    certified: int
+    falsified: int
+    undecided: int
+
+
+@dataclass(frozen=True)
+class CertifiedAccuracy:
+    """The answer of :func:`certify`: accuracies of the network over the reals.
+
+    Parameters
+    ----------
+    inputs : int
+    correct : int
+        Inputs at which the output of the label is above every other in exact arithmetic; a tie is a mistake.
+    levels : tuple of Level
+        By increasing eps.
+    certified_up_to, falsified_from : tuple of (int or None)
+        For each input, positions in `levels`: the largest that is proved, the least that is refuted. Misclassified
+        inputs have None and 0.
+    errors : int
+        Questions that ended in an error; the store says why.
+    complete : bool
+        False after Ctrl-C.
+    network : str
+        Content digest.
+    semantics : str
+    """
+
+    inputs: int
+    correct: int
+    levels: tuple[Level, ...]
+    certified_up_to: tuple[int | None, ...]
+    falsified_from: tuple[int | None, ...]
+    errors: int
+    complete: bool
+    network: str
+    semantics: str = "real"
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of inputs that are classified rightly."""
+        return self.correct / self.inputs
+
+    def certified_accuracy(self, level: Level) -> float:
+        """Return the share that is proved: a lower bound of the robust accuracy."""
+        return level.certified / self.inputs
+
+    def empirical_accuracy(self, level: Level) -> float:
+        """Return the share without a counterexample: an upper bound of the robust accuracy."""
+        return (self.inputs - level.falsified) / self.inputs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values."""
+        return asdict(self) | {
+            "clean_accuracy": self.clean_accuracy,
+            "levels": [
+                asdict(level)
+                | {
+                    "certified_accuracy": self.certified_accuracy(level),
+                    "empirical_accuracy": self.empirical_accuracy(level),
+                }
+                for level in self.levels
+            ],
+        }
+
+    def to_frame(self) -> Any:
+        """Return the curve as a `pandas.DataFrame`, one line for each eps.
+
+        Raises
+        ------
+        MissingExtra
+            pandas is not installed.
+        """
+        return require("pandas", "tables").DataFrame(self.to_dict()["levels"])
+
+    def __str__(self) -> str:
+        def share(count: int) -> str:
+            return f"{count} of {self.inputs}"
+
+        rows = {"clean accuracy": f"{share(self.correct)} = {self.clean_accuracy:.2%}"}
+        for level in self.levels:
+            rows[f"eps {level.eps:g}"] = (
+                f"certified {share(level.certified)}, empirically robust {share(self.inputs - level.falsified)}, "
+                f"undecided {level.undecided}"
+            )
+        rows["semantics"] = f"{self.semantics} arithmetic over the weights in the file"
+        if self.errors:
+            rows["errors"] = f"{self.errors} questions; counted as undecided"
+        if not self.complete:
+            rows["stopped early"] = "the rest is counted as undecided"
+        return text.card("Certified accuracy, l-inf", rows)
+
+
+def certify(
+    network: Network | str,
+    inputs: ArrayLike,
+    labels: ArrayLike,
+    eps: Number | Sequence[Number],
+    *,
+    domain: tuple[Number, Number] | None = (0, 1),
+    time_limit: float | None = None,
+    solver: str | None = "highs",
+    seed: int = 0,
+    store: str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    certificates: str | None = None,
+    retry_errors: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> CertifiedAccuracy:
+    """Bound the robust accuracy of a classifier on a data set from below and from above.
+
+    For each input that is classified rightly, a bisection over the radii asks :func:`~optverify.verify` whether the
+    label wins on the whole l-inf ball. What is proved at a radius holds at smaller ones, a counterexample within a
+    radius counts at larger ones.
+
+    Parameters
+    ----------
+    network : Network or str
+        A path is read by each worker itself.
+    inputs : (n, ...) numbers
+        Each with as many values as the network has inputs; read exactly.
+    labels : (n,) int
+    eps : number, or numbers
+        Radii; decimals as text are exact.
+    domain : pair of numbers or None
+        Of every input coordinate, which cuts the balls.
+    time_limit : float, seconds, optional
+        For each question.
+    solver, seed, store, workers, scheduler, certificates, retry_errors
+        See :class:`~optverify.campaign.run.Campaign`. With a store, the same call goes on where it was stopped.
+    progress : callable, optional
+
+    Returns
+    -------
+    CertifiedAccuracy
+
+    Raises
+    ------
+    InputError, ShapeError
+        The data do not fit the network, lie outside the domain, or are not finite.
+
+    Examples
+    --------
+    >>> from optverify import Network
+    >>> net = Network.from_arrays([([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])  # the larger input wins
+    >>> print(certify(net, [[0.9, 0.1], [0.5, 0.5]], [0, 1], ["0.3", "0.5"]).levels[0].certified)
+    1
+    """
+    from optverify.campaign import Campaign
+
+    source = network
+    network = load(network) if isinstance(network, str) else network
+    radii = _radii(eps)
+    points, classes = _data(network, inputs, labels, domain)
+    with Campaign(
+        store,
+        solver=solver,
+        seed=seed,
+        workers=workers,
+        scheduler=scheduler,
+        certificates=certificates,
+        retry_errors=retry_errors,
+    ) as campaign:
+        curves = [_Curve(k, x, label, len(radii)) for k, (x, label) in enumerate(zip(points, classes, strict=True))]
+        complete = True
+        try:
+            for curve in curves:
+                curve.classify(network)
+        except KeyboardInterrupt:
+            complete = False
+        ask = _Questions(source, network.n_outputs, radii, domain, time_limit)
+        base = 0
+        while complete and (open_curves := [curve for curve in curves if curve.next() is not None]):
+            ran = campaign.run([ask(curve) for curve in open_curves], _after(base, progress))
+            for curve, row in zip(open_curves, ran.rows, strict=True):
+                curve.learn(row)
+            base, complete = base + len(open_curves), ran.complete
+    levels = tuple(_level(curves, j, radius) for j, radius in enumerate(radii))
+    return CertifiedAccuracy(
+        inputs=len(curves),
+        correct=sum(curve.correct for curve in curves),
+        levels=levels,
+        certified_up_to=tuple(curve.proved - 1 if curve.proved else None for curve in curves),
+        falsified_from=tuple(curve.refuted if curve.refuted < len(radii) else None for curve in curves),
+        errors=sum(curve.errors for curve in curves),
+        complete=complete,
+        network=network.digest,
+    )
+
+
+class _Curve:
+    """What is known of one input: radii below `proved` are proved, from `refuted` on they are refuted."""
+
+    def __init__(self, index: int, x: tuple[Fraction, ...], label: int, levels: int) -> None:
+        self.index, self.x, self.label = index, x, label
+        self.correct = False
+        self.proved, self.refuted = 0, levels
+        self.errors = 0
+        self._asked: set[int] = set()
+
+    def classify(self, network: Network) -> None:
+        """Evaluate the input exactly; where even that leaves a doubt it stays undecided at every radius."""
+        y = network.enclose(self.x)
+        others = [ends for j, ends in enumerate(y) if j != self.label]
+        low, high = y[self.label]
+        self.correct = all(low > above for _, above in others)
+        if any(below >= high for below, _ in others):
+            self.refuted = 0
+
+    def next(self) -> int | None:
+        """Return the position of the radius to ask about: the middle of those that are open."""
+        left = [j for j in range(self.proved, self.refuted) if j not in self._asked] if self.correct else []
+        return left[len(left) // 2] if left else None
+
+    def learn(self, row: Row | None) -> None:
+        """Take the answer about the radius that was next."""
+        asked = self.next()
+        assert asked is not None
+        self._asked.add(asked)
+        if row is None or row.verdict not in ("verified", "falsified"):
+            self.errors += row is not None and row.verdict == "error"
+        elif row.verdict == "verified":
+            self.proved = asked + 1
+        else:
+            self.refuted = asked
+
+
+class _Questions:
+    """Makes instances of a data set."""
+
+    def __init__(
+        self,
+        network: Network | str,
+        n_outputs: int,
+        radii: Sequence[Fraction],
+        domain: tuple[Number, Number] | None,
+        time_limit: float | None,
+    ) -> None:
+        self._network, self._n_outputs, self._radii = network, n_outputs, radii
+        self._domain, self._time_limit = domain, time_limit
+
+    def __call__(self, curve: _Curve) -> Instance:
+        from optverify.campaign import Instance
+
+        asked = curve.next()
+        assert asked is not None
+        eps = self._radii[asked]
+        query = Query.robust(Box.around(curve.x, eps, self._domain), curve.label, self._n_outputs)
+        return Instance(f"input {curve.index} eps {float(eps):g}", self._network, query, self._time_limit)
+
+
+def _after(base: int, progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
+    """Count the questions of earlier rounds too; how many come later is not known."""
+    if progress is None:
+        return None
+    return lambda p: progress(replace(p, done=p.done + base, total=p.total + base, known=p.known + base))
+
+
+def _level(curves: Sequence[_Curve], j: int, radius: Fraction) -> Level:
+    certified = sum(j < curve.proved for curve in curves)
+    falsified = sum(j >= curve.refuted for curve in curves)
+    return Level(float(radius), certified, falsified, len(curves) - certified - falsified)
+
+
+def _radii(eps: Number | Sequence[Number]) -> list[Fraction]:
+    given = [eps] if isinstance(eps, int | float | str | Fraction) else list(eps)
+    radii = sorted({rational(value) for value in given})
+    if not radii or radii[0] < 0:
+        raise InputError("eps needs at least one radius, and none may be negative")
+    return radii
+
+
+def _data(
+    network: Network, inputs: ArrayLike, labels: ArrayLike, domain: tuple[Number, Number] | None
+) -> tuple[list[tuple[Fraction, ...]], list[int]]:
+    """Read a data set exactly; what is wrong with it is an error before the work."""
+    try:
+        given = np.asarray(inputs, dtype=object)
+        classes = np.asarray(labels)
+    except ValueError:
+        raise ShapeError("the inputs are not all of one size") from None
+    if given.ndim < 2 or classes.shape != given.shape[:1] or not len(given):
+        raise ShapeError(f"expected (n, ...) inputs and (n,) labels, n >= 1; got {given.shape} and {classes.shape}")
+    if given[0].size != network.n_inputs:
+        raise ShapeError(f"the data have {given[0].size} values an input, the network {network.n_inputs}")
+    if network.n_outputs < 2 or classes.dtype.kind not in "iu":
+        raise InputError("labels must be whole numbers, and the network needs an output for each of at least 2 classes")
+    if classes.min() < 0 or classes.max() >= network.n_outputs:
+        raise InputError(f"labels must be from 0 to {network.n_outputs - 1}, one for each output")
+    points = []
+    for k, values in enumerate(given.reshape(len(given), -1)):
+        try:
+            points.append(Box.around(values.tolist(), 0, domain).lower)
+        except InputError as error:
+            raise InputError(f"inputs[{k}]: {error}") from None
+    return points, classes.tolist()
+
+
+def read_data(path: str, divide_by: Number = 1) -> tuple[Any, Any]:
+    """Read inputs and labels from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str
+        With arrays ``inputs`` (or ``images``, ``x``) and ``labels`` (or ``y``).
+    divide_by : number
+        Inputs are divided by it, exactly: 255 for bytes.
+
+    Returns
+    -------
+    inputs : (n, ...) numbers
+    labels : (n,) int
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name.lower(): data[name] for name in data.files}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not an .npz file of arrays: {error}") from None
+    found = [next((arrays[n] for n in names if n in arrays), None) for names in (("inputs", "images", "x"), ("labels", "y"))]
+    if found[0] is None or found[1] is None:
+        raise InputError(f"{path} has {', '.join(arrays) or 'no array'}; expected inputs and labels")
+    inputs, labels = found
+    scale = rational(divide_by)
+    if scale <= 0:
+        raise InputError("inputs must be divided by a positive number")
+    if scale == 1:
+        return inputs, labels
+    quotients = {value: rational(value) / scale for value in np.unique(inputs).tolist()}
+    exact = np.array([quotients[value] for value in inputs.ravel().tolist()], dtype=object)
+    return exact.reshape(inputs.shape), labels
