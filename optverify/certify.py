@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -287,7 +288,9 @@ class _Questions:
         asked = curve.next()
         assert asked is not None
         eps = self._radii[asked]
-        query = Query.robust(Box.around(curve.x, eps, self._domain), curve.label, self._n_outputs)
+        query = Query.robust(
+            Box.around(np.array(curve.x, dtype=object), eps, self._domain), curve.label, self._n_outputs
+        )
         return Instance(f"input {curve.index} eps {float(eps):g}", self._network, query, self._time_limit)
 
 
@@ -305,7 +308,7 @@ def _level(curves: Sequence[_Curve], j: int, radius: Fraction) -> Level:
 
 
 def _radii(eps: Number | Sequence[Number]) -> list[Fraction]:
-    given = [eps] if isinstance(eps, int | float | str | Fraction) else list(eps)
+    given = eps if isinstance(eps, Sequence) and not isinstance(eps, str) else [eps]
     radii = sorted({rational(value) for value in given})
     if not radii or radii[0] < 0:
         raise InputError("eps needs at least one radius, and none may be negative")
@@ -358,21 +361,22 @@ def read_data(path: str, divide_by: Number = 1) -> tuple[Any, Any]:
     InputError
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             arrays = {name.lower(): data[name] for name in data.files}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not an .npz file of arrays: {error}") from None
-    found = [next((arrays[n] for n in names if n in arrays), None) for names in (("inputs", "images", "x"), ("labels", "y"))]
-    if found[0] is None or found[1] is None:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    inputs = next((arrays[name] for name in ("inputs", "images", "x") if name in arrays), None)
+    labels = next((arrays[name] for name in ("labels", "y") if name in arrays), None)
+    if inputs is None or labels is None:
         raise InputError(f"{path} has {', '.join(arrays) or 'no array'}; expected inputs and labels")
-    inputs, labels = found
     scale = rational(divide_by)
     if scale <= 0:
         raise InputError("inputs must be divided by a positive number")
     if scale == 1:
         return inputs, labels
-    quotients = {value: rational(value) / scale for value in np.unique(inputs).tolist()}
-    exact = np.array([quotients[value] for value in inputs.ravel().tolist()], dtype=object)
+    exact = np.empty(inputs.size, dtype=object)
+    quotients = {value: rational(value) / scale for value in set(inputs.ravel().tolist())}
+    exact[:] = [quotients[value] for value in inputs.ravel().tolist()]
     return exact.reshape(inputs.shape), labels

@@ -1,8 +1,8 @@
 """The commands about many instances: campaign, certify.
 
-Exit codes as in :mod:`optverify.cli`. campaign: 3 if any instance ended in an error, else 1 if any is falsified, else 2 if
-any is unknown or was not run, else 0. certify: 3 if any question ended in an error, else 2 if any input is undecided
-at some eps, else 0.
+Exit codes as in :mod:`optverify.cli`. campaign: 3 if any instance ended in an error, else 1 if any is falsified, else
+2 if any is unknown or was not run, else 0. certify: 3 if any question ended in an error, else 2 if any input is
+undecided at some eps, else 0.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ GO_ON = "the same command goes on where this one stopped"
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the parser of `optverify`."""
-    campaign = commands.add_parser("campaign", help="verify a list of instances; what is done is kept, and gone on with")
+    campaign = commands.add_parser(
+        "campaign", help="verify a list of instances; what is done is kept, and gone on with"
+    )
     campaign.add_argument("instances", metavar="INSTANCES.csv", help="lines of network,property,timeout")
-    campaign.add_argument("--store", required=True, metavar="FILE", help="SQLite file of results, made if there is none")
+    campaign.add_argument(
+        "--store", required=True, metavar="FILE", help="SQLite file of results, made if there is none"
+    )
     campaign.add_argument("--timeout", type=_seconds, metavar="S", help="seconds an instance, instead of its own")
     campaign.set_defaults(run=_campaign)
 
@@ -48,7 +52,9 @@ def add_commands(commands: Any) -> None:
         command.add_argument("--solver", default="highs", metavar="NAME", help="for programs (default highs)")
         command.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
         command.add_argument("--retry-errors", action="store_true", help="run again what ended in an error")
-        command.add_argument("--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output")
+        command.add_argument(
+            "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
+        )
         command.add_argument("--quiet", action="store_true", help="no progress line")
     campaign.add_argument("--export", metavar="FILE", help="write the results as .csv or .parquet")
 
@@ -78,7 +84,9 @@ def _campaign(options: argparse.Namespace) -> int:
             export(rows, options.export)
     if options.json != "-":
         _table(rows)
-        _say(", ".join(f"{count} {name}" for name, count in counts.items() if count) + f" of {len(instances)} instances")
+        _say(
+            ", ".join(f"{count} {name}" for name, count in counts.items() if count) + f" of {len(instances)} instances"
+        )
     if not ran.complete:
         print(f"optverify: stopped early: {GO_ON}", file=sys.stderr)  # noqa: T201
     if counts["error"]:

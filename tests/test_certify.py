@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def test_each_level_is_what_verify_says(tmp_path: Path) -> None:
     assert answer.correct == 6
     for j, eps in enumerate(radii):
         verdicts = [
-            verify(net, Query.robust(Box.around(x, eps), label, 3)).verdict for x, label in zip(points, labels, strict=True)
+            verify(net, Query.robust(Box.around(x, eps), label, 3)).verdict
+            for x, label in zip(points, labels, strict=True)
         ]
         assert answer.levels[j].certified == verdicts.count(Verdict.VERIFIED)
         assert answer.levels[j].falsified == verdicts.count(Verdict.FALSIFIED)
@@ -73,7 +75,7 @@ def test_what_is_not_decided_in_time_is_not_safe(tmp_path: Path) -> None:
     """With no time to speak of there are no proofs; brackets stay on both sides of the truth."""
     rng = np.random.default_rng(1)
     sizes = (8, 60, 60, 60, 3)
-    steps = [(rng.normal(size=(m, n)) / np.sqrt(n), np.zeros(m)) for n, m in zip(sizes, sizes[1:], strict=False)]
+    steps = [(rng.normal(size=(m, n)) / np.sqrt(n), np.zeros(m)) for n, m in pairwise(sizes)]
     net = Network.from_arrays(steps)
     points = rng.uniform(0, 1, (2, 8))
     labels = [int(np.argmax(net(x))) for x in points]
@@ -120,8 +122,17 @@ def folder(tmp_path: Path) -> Path:
     """Write a network of two 8-input classes as .nnet, and data in bytes."""
     rng = np.random.default_rng(3)
     sizes = (4, 24, 24, 2)
-    lines = ["// random", "3,4,2,24,", ",".join(map(str, sizes)) + ",", "0", "0,0,0,0,", "1,1,1,1,", "0,0,0,0,0,", "1,1,1,1,1,"]
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    lines = [
+        "// random",
+        "3,4,2,24,",
+        ",".join(map(str, sizes)) + ",",
+        "0",
+        "0,0,0,0,",
+        "1,1,1,1,",
+        "0,0,0,0,0,",
+        "1,1,1,1,1,",
+    ]
+    for n, m in pairwise(sizes):
         lines += [",".join(map(repr, row.tolist())) + "," for row in rng.normal(size=(m, n)) / np.sqrt(n)]
         lines += [f"{value!r}," for value in (0.1 * rng.normal(size=m)).tolist()]
     (tmp_path / "net.nnet").write_text("\n".join(lines) + "\n")
@@ -141,7 +152,9 @@ def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixtur
     answer = json.loads(out.read_text())
     assert code == 0
     assert "Certified accuracy, l-inf" in capsys.readouterr().out
-    mine = certify(str(folder / "net.nnet"), inputs, labels, [Fraction("0.2"), "0.01"], time_limit=20.0, store=str(folder / "s"))
+    mine = certify(
+        str(folder / "net.nnet"), inputs, labels, [Fraction("0.2"), "0.01"], time_limit=20.0, store=str(folder / "s")
+    )
     assert json.loads(json.dumps(mine.to_dict())) == answer
     assert all(level["undecided"] == 0 for level in answer["levels"])
 
@@ -174,17 +187,17 @@ def test_files_that_hold_no_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_data(str(path))
     path.write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match="not an .npz"):
+    with pytest.raises(InputError, match=r"not an \.npz"):
         read_data(str(path))
     np.savez(path, inputs=np.array([[object()]], dtype=object), labels=np.zeros(1, int))
-    with pytest.raises(InputError, match="not an .npz"):
+    with pytest.raises(InputError, match=r"not an \.npz"):
         read_data(str(path))
     np.savez(path, points=np.zeros((1, 2)))
     with pytest.raises(InputError, match="expected inputs and labels"):
         read_data(str(path))
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="not an .npz"):
+    with pytest.raises(InputError, match=r"not an \.npz"):
         read_data(str(path))
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(InputError, match="not an .npz"):
+    with pytest.raises(InputError, match=r"not an \.npz"):
         read_data(str(tmp_path / "one.npy"))

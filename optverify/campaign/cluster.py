@@ -47,7 +47,7 @@ class Cluster:
     def width(self) -> int:
         """Tasks that are worth sending: two for each thread, so that none waits for the next."""
         try:
-            return max(1, 2 * sum(self._client.nthreads().values()))
+            return max(1, 2 * sum(map(int, self._client.nthreads().values())))
         except Exception as error:
             raise self._gone() from error
 

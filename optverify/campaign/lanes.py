@@ -80,7 +80,9 @@ class Lanes:
             thread.join()
 
     def _serve(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # processes that are started here inherit it, from their first instruction
+        if hasattr(
+            signal, "pthread_sigmask"
+        ):  # processes that are started here inherit it, from their first instruction
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process: _Process | None = None
         while (job := self._jobs.get()) is not None:
@@ -129,10 +131,10 @@ class _Process:
     def run(self, job: _Job) -> Outcome:
         try:
             self._pipe.send((job.function, job.task))
-            if not wait([self._pipe], job.task.patience):
+            if not wait([self._pipe], patience := job.task.patience()):
                 self.process.kill()
                 self.process.join()
-                return Outcome("error", f"killed: still running {job.task.patience:g} s after its start")
+                return Outcome("error", f"killed: still running {patience:g} s after its start")
             answer = self._pipe.recv()
         except (EOFError, OSError):
             self.process.join()

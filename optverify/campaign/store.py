@@ -168,7 +168,9 @@ class Store:
     def rows(self) -> list[Row]:
         """Return all answers, in the order in which the questions were first answered."""
         with _reported(self.path):
-            return [Row(*found) for found in self._rows.execute(f"SELECT {', '.join(NAMES)} FROM results ORDER BY rowid")]
+            return [
+                Row(*found) for found in self._rows.execute(f"SELECT {', '.join(NAMES)} FROM results ORDER BY rowid")
+            ]
 
     def close(self) -> None:
         """Let the file go."""

@@ -24,7 +24,7 @@ def frame(rows: Sequence[Row]) -> Any:
     pandas = require("pandas", "tables")
     names = [name for name in NAMES if name != "answer"]
     table = pandas.DataFrame([asdict(row) for row in rows], columns=names)
-    return table.astype({name: "float64" for name in ("time_limit", "bound", "seconds", "cpu_seconds", "peak_mib")})
+    return table.astype(dict.fromkeys(("time_limit", "bound", "seconds", "cpu_seconds", "peak_mib"), "float64"))
 
 
 def check_export(path: str) -> None:

@@ -44,9 +44,8 @@ class Task:
     seed: int
     certificates: bool
 
-    @property
     def patience(self) -> float | None:
-        """Seconds after which a worker is taken to hang: reading and the certificate come on top of the limit."""
+        """Return the seconds after which a worker is taken to hang: the certificate comes on top of the limit."""
         return None if self.time_limit is None else 3 * self.time_limit + 60
 
 
