@@ -23,6 +23,10 @@ if TYPE_CHECKING:  # most programs that import the package run no campaign
     from optverify.campaign import Instance, Progress, Row
 
 
+BLOCK = 512
+"""Questions that are posed at a time: a box of exact numbers takes some hundred kilobytes."""
+
+
 @dataclass(frozen=True)
 class Level:
     """The accuracies at one radius, as numbers of inputs.
@@ -172,10 +176,12 @@ def certify(
     solver, seed, store, workers, scheduler, certificates, retry_errors
         See :class:`~optverify.campaign.run.Campaign`. With a store, the same call goes on where it was stopped.
     progress : callable, optional
+        Told how many pairs of an input and a radius are settled.
 
     Returns
     -------
     CertifiedAccuracy
+        What Ctrl-C leaves open is undecided.
 
     Raises
     ------
@@ -194,7 +200,9 @@ def certify(
     source = network
     network = load(network) if isinstance(network, str) else network
     radii = _radii(eps)
-    points, classes = _data(network, inputs, labels, domain)
+    curves = _curves(network, inputs, labels, domain, len(radii))
+    ask = _Questions(source, network.n_outputs, radii, domain, time_limit)
+    complete = True
     with Campaign(
         store,
         solver=solver,
@@ -204,20 +212,17 @@ def certify(
         certificates=certificates,
         retry_errors=retry_errors,
     ) as campaign:
-        curves = [_Curve(k, x, label, len(radii)) for k, (x, label) in enumerate(zip(points, classes, strict=True))]
-        complete = True
         try:
             for curve in curves:
                 curve.classify(network)
         except KeyboardInterrupt:
             complete = False
-        ask = _Questions(source, network.n_outputs, radii, domain, time_limit)
-        base = 0
-        while complete and (open_curves := [curve for curve in curves if curve.next() is not None]):
-            ran = campaign.run([ask(curve) for curve in open_curves], _after(base, progress))
-            for curve, row in zip(open_curves, ran.rows, strict=True):
+        while complete and (asked := [curve for curve in curves if curve.next() is not None][:BLOCK]):
+            settled = sum(curve.settled() for curve in curves)
+            ran = campaign.run([ask(curve) for curve in asked], _of_all(settled, len(curves) * len(radii), progress))
+            for curve, row in zip(asked, ran.rows, strict=True):
                 curve.learn(row)
-            base, complete = base + len(open_curves), ran.complete
+            complete = ran.complete
     levels = tuple(_level(curves, j, radius) for j, radius in enumerate(radii))
     return CertifiedAccuracy(
         inputs=len(curves),
@@ -234,8 +239,9 @@ def certify(
 class _Curve:
     """What is known of one input: radii below `proved` are proved, from `refuted` on they are refuted."""
 
-    def __init__(self, index: int, x: tuple[Fraction, ...], label: int, levels: int) -> None:
+    def __init__(self, index: int, x: list[Number], label: int, levels: int) -> None:
         self.index, self.x, self.label = index, x, label
+        self.levels = levels
         self.correct = False
         self.proved, self.refuted = 0, levels
         self.errors = 0
@@ -243,17 +249,24 @@ class _Curve:
 
     def classify(self, network: Network) -> None:
         """Evaluate the input exactly; where even that leaves a doubt it stays undecided at every radius."""
-        y = network.enclose(self.x)
+        y = network.enclose([rational(value) for value in self.x])
         others = [ends for j, ends in enumerate(y) if j != self.label]
         low, high = y[self.label]
         self.correct = all(low > above for _, above in others)
         if any(below >= high for below, _ in others):
             self.refuted = 0
 
+    def _open(self) -> list[int]:
+        return [j for j in range(self.proved, self.refuted) if j not in self._asked] if self.correct else []
+
     def next(self) -> int | None:
         """Return the position of the radius to ask about: the middle of those that are open."""
-        left = [j for j in range(self.proved, self.refuted) if j not in self._asked] if self.correct else []
+        left = self._open()
         return left[len(left) // 2] if left else None
+
+    def settled(self) -> int:
+        """Return the number of radii about which nothing more is asked."""
+        return self.levels - len(self._open())
 
     def learn(self, row: Row | None) -> None:
         """Take the answer about the radius that was next."""
@@ -294,11 +307,11 @@ class _Questions:
         return Instance(f"input {curve.index} eps {float(eps):g}", self._network, query, self._time_limit)
 
 
-def _after(base: int, progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
-    """Count the questions of earlier rounds too; how many come later is not known."""
+def _of_all(settled: int, total: int, progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
+    """Count pairs of an input and a radius: each answer settles at least one, so the end is known from the start."""
     if progress is None:
         return None
-    return lambda p: progress(replace(p, done=p.done + base, total=p.total + base, known=p.known + base))
+    return lambda p: progress(replace(p, done=settled + p.done, total=total))
 
 
 def _level(curves: Sequence[_Curve], j: int, radius: Fraction) -> Level:
@@ -315,9 +328,9 @@ def _radii(eps: Number | Sequence[Number]) -> list[Fraction]:
     return radii
 
 
-def _data(
-    network: Network, inputs: ArrayLike, labels: ArrayLike, domain: tuple[Number, Number] | None
-) -> tuple[list[tuple[Fraction, ...]], list[int]]:
+def _curves(
+    network: Network, inputs: ArrayLike, labels: ArrayLike, domain: tuple[Number, Number] | None, levels: int
+) -> list[_Curve]:
     """Read a data set exactly; what is wrong with it is an error before the work."""
     try:
         given = np.asarray(inputs, dtype=object)
@@ -332,13 +345,14 @@ def _data(
         raise InputError("labels must be whole numbers, and the network needs an output for each of at least 2 classes")
     if classes.min() < 0 or classes.max() >= network.n_outputs:
         raise InputError(f"labels must be from 0 to {network.n_outputs - 1}, one for each output")
-    points = []
-    for k, values in enumerate(given.reshape(len(given), -1)):
+    curves = []
+    for k, (values, label) in enumerate(zip(given.reshape(len(given), -1).tolist(), classes.tolist(), strict=True)):
         try:
-            points.append(Box.around(values.tolist(), 0, domain).lower)
+            Box.around(values, 0, domain)
         except InputError as error:
             raise InputError(f"inputs[{k}]: {error}") from None
-    return points, classes.tolist()
+        curves.append(_Curve(k, values, label, levels))
+    return curves
 
 
 def read_data(path: str, divide_by: Number = 1) -> tuple[Any, Any]:

@@ -60,6 +60,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _campaign(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from optverify.campaign import read_instances, run
     from optverify.campaign.tables import check_export, export
 
@@ -77,7 +79,7 @@ def _campaign(options: argparse.Namespace) -> int:
                 "instances": len(instances),
                 "counts": counts,
                 "complete": ran.complete,
-                "results": [_result(row) for row in rows],
+                "results": [asdict(row) for row in rows],
             }
         )
         if options.export is not None:
@@ -143,13 +145,6 @@ def _domain(given: str) -> tuple[str, str] | None:
     if len(ends) != 2:
         raise InputError(f"--domain {given!r}: expected two numbers A,B or none")
     return ends[0], ends[1]
-
-
-def _result(row: Any) -> dict[str, Any]:
-    """Return a row as JSON-ready values; the whole answer stays in the store."""
-    from dataclasses import asdict
-
-    return {name: value for name, value in asdict(row).items() if name != "answer"}
 
 
 def _table(rows: list[Any]) -> None:

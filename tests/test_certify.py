@@ -42,11 +42,13 @@ def test_curves_of_known_radii_are_exact(tmp_path: Path) -> None:
     assert list(answer.to_frame()["certified_accuracy"]) == [0.6, 0.4, 0.4, 0.2, 0.0]
     assert list(answer.to_frame()["empirical_accuracy"]) == [0.6, 0.4, 0.4, 0.2, 0.0]
     assert "certified 3 of 5, empirically robust 3 of 5, undecided 0" in str(answer)
-    # A bisection: 3 inputs that are right, at most 3 of 5 radii each; a second call asks nothing.
-    assert seen[-1].total <= 9
-    again = certify(LARGER, POINTS, LABELS, EPS, store=str(tmp_path / "s"), progress=seen.append)
-    assert again == answer
-    assert seen[-1].known == seen[-1].total
+    assert all(p.total == 25 for p in seen)
+    with Store(str(tmp_path / "s")) as store:
+        rows = store.rows()
+    assert len(rows) <= 9  # a bisection: 3 inputs that are right, at most 3 of 5 radii each
+    assert certify(LARGER, POINTS, LABELS, EPS, store=str(tmp_path / "s")) == answer
+    with Store(str(tmp_path / "s")) as store:
+        assert store.rows() == rows
 
 
 def test_each_level_is_what_verify_says(tmp_path: Path) -> None:

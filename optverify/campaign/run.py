@@ -243,7 +243,7 @@ class Campaign:
                 text = write_vnnlib(found.task.property)
                 _write((self._folder / certificate).with_suffix(".vnnlib"), text.encode())
         row = _row(found, outcome, attempts, certificate)
-        self._store.add(row)
+        self._store.add(row, outcome.answer)
         return row
 
 
@@ -379,7 +379,6 @@ def _row(found: Identified, outcome: Outcome, attempts: int, certificate: str | 
         certificate=certificate,
         certificate_sha256=None if content is None else hashlib.sha256(content).hexdigest(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        answer=outcome.answer,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, dataclass, fields
 from types import TracebackType
 
@@ -58,8 +58,6 @@ class Row:
     certificate_sha256 : str or None
     finished : str
         UTC.
-    answer : str
-        All of the verification as JSON; empty for an error.
     """
 
     key: str
@@ -82,13 +80,13 @@ class Row:
     certificate: str | None
     certificate_sha256: str | None
     finished: str
-    answer: str
 
 
 NAMES = tuple(field.name for field in fields(Row))
+ADDED = (*NAMES, "answer")
 ADD = f"""
-    INSERT INTO results ({", ".join(NAMES)}) VALUES ({", ".join("?" * len(NAMES))})
-    ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])}, writes = writes + 1
+    INSERT INTO results ({", ".join(ADDED)}) VALUES ({", ".join("?" * len(ADDED))})
+    ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in ADDED[1:])}, writes = writes + 1
 """
 
 
@@ -110,24 +108,20 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._guard = sqlite3.connect(MEMORY)
-        self._rows = sqlite3.connect(MEMORY)
-        try:
+        with ExitStack() as stack:
             if path != MEMORY:
-                self._guard = _locked(path + ".lock", path)
+                stack.enter_context(closing(_locked(path + ".lock", path)))
             with _reported(path):
-                self._rows = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+                self._rows = stack.enter_context(closing(sqlite3.connect(path, timeout=BUSY, isolation_level=None)))
                 self._open()
-        except BaseException:
-            self.close()
-            raise
+            self._held = stack.pop_all()
 
     def _open(self) -> None:
         def pragma(name: str) -> int:
             return int(self._rows.execute(f"PRAGMA {name}").fetchone()[0])
 
         if not pragma("schema_version"):
-            columns = ", ".join(f"{name} PRIMARY KEY" if name == "key" else name for name in NAMES)
+            columns = ", ".join(f"{name} PRIMARY KEY" if name == "key" else name for name in ADDED)
             self._rows.execute("BEGIN")  # a file is a store or empty
             self._rows.execute(f"CREATE TABLE results ({columns}, writes INTEGER NOT NULL DEFAULT 1)")
             self._rows.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -149,13 +143,19 @@ class Store:
         self.close()
 
     def get(self, key: str) -> Row | None:
-        """Return the answer to a question, if there is one."""
+        """Return the row of a question, if there is one."""
         with _reported(self.path):
             found = self._rows.execute(f"SELECT {', '.join(NAMES)} FROM results WHERE key = ?", [key]).fetchone()
         return None if found is None else Row(*found)
 
-    def add(self, row: Row) -> None:
-        """Write an answer; when this returns it is on the disk.
+    def answer(self, key: str) -> str:
+        """Return all of a verification as JSON; empty for an error."""
+        with _reported(self.path):
+            found = self._rows.execute("SELECT answer FROM results WHERE key = ?", [key]).fetchone()
+        return "" if found is None else str(found[0])
+
+    def add(self, row: Row, answer: str) -> None:
+        """Write a row and all of its verification; when this returns it is on the disk.
 
         Raises
         ------
@@ -163,10 +163,10 @@ class Store:
             It cannot be written; what was there is there still.
         """
         with _reported(self.path):
-            self._rows.execute(ADD, astuple(row))
+            self._rows.execute(ADD, (*astuple(row), answer))
 
     def rows(self) -> list[Row]:
-        """Return all answers, in the order in which the questions were first answered."""
+        """Return all rows, in the order in which the questions were first answered."""
         with _reported(self.path):
             return [
                 Row(*found) for found in self._rows.execute(f"SELECT {', '.join(NAMES)} FROM results ORDER BY rowid")
@@ -174,8 +174,7 @@ class Store:
 
     def close(self) -> None:
         """Let the file go."""
-        self._rows.close()
-        self._guard.close()
+        self._held.close()
 
 
 def _locked(path: str, store: str) -> sqlite3.Connection:

@@ -14,7 +14,7 @@ ENDINGS = (".csv", ".parquet")
 
 
 def frame(rows: Sequence[Row]) -> Any:
-    """Return rows as a `pandas.DataFrame`, all columns but the answers' JSON.
+    """Return rows as a `pandas.DataFrame`.
 
     Raises
     ------
@@ -22,8 +22,7 @@ def frame(rows: Sequence[Row]) -> Any:
         pandas is not installed.
     """
     pandas = require("pandas", "tables")
-    names = [name for name in NAMES if name != "answer"]
-    table = pandas.DataFrame([asdict(row) for row in rows], columns=names)
+    table = pandas.DataFrame([asdict(row) for row in rows], columns=list(NAMES))
     return table.astype(dict.fromkeys(("time_limit", "bound", "seconds", "cpu_seconds", "peak_mib"), "float64"))
 
 
