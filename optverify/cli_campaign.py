@@ -125,14 +125,14 @@ def _certify(options: argparse.Namespace) -> int:
 
 def _shared(options: argparse.Namespace) -> dict[str, Any]:
     """Return what both commands pass on."""
-    if (options.executor == "dask") != (options.scheduler is not None):
+    if (options.executor == "dask") != bool(options.scheduler):
         raise InputError("--executor dask and --scheduler ADDRESS belong together")
     return {
         "store": options.store,
         "solver": options.solver,
         "seed": options.seed,
         "workers": options.workers,
-        "scheduler": options.scheduler,
+        "scheduler": options.scheduler or None,
         "certificates": options.certificates,
         "retry_errors": options.retry_errors,
     }

@@ -27,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optverify import load, load_property, verify
 from optverify.campaign import Instance, Progress, Ran, Store, read_instances, run
+from optverify.campaign.instances import Identifier, Settings
 from optverify.certificate import check_file
 from optverify.cli import main
 from optverify.errors import InputError, OutputError, ParseError
@@ -301,7 +302,7 @@ def test_certificates_and_answers_are_those_of_verify(folder: Path) -> None:
     given = read_instances(instances(folder, "holds", "fails", "hard"))
 
     def campaign() -> Ran:
-        return run(given, store, workers=2, certificates=str(proofs))
+        return run(given, store, certificates=str(proofs))
 
     first = campaign()
     network = load(str(folder / "net.onnx"))
@@ -331,19 +332,28 @@ def test_a_changed_file_is_not_taken_for_done(folder: Path) -> None:
     """Identity is content and settings, not names: copies are done, changes are not."""
     store = str(folder / "store")
     path = instances(folder, "holds", "fails")
+
+    def keys(time_limit: float | None = None, settings: Settings = Settings()) -> list[str]:  # noqa: B008
+        identifier = Identifier(settings)
+        return [identifier.identify(instance).key for instance in read_instances(path, time_limit)]
+
+    first = keys()
+    assert keys() == first
+    others = [keys(5.0), keys(settings=Settings(seed=1)), keys(settings=Settings(solver=None))]
+    others.append(keys(settings=Settings(certificates=True)))
     assert run(read_instances(path), store).known == 0
-    assert run(read_instances(path), store).known == 2
-    assert run(read_instances(path, 5.0), store).known == 0
-    assert run(read_instances(path), store, seed=1).known == 0
     write_property(folder / "holds.vnnlib", "<= Y_0 -101")
     (folder / "copy.vnnlib").write_bytes((folder / "fails.vnnlib").read_bytes())
     found = run(read_instances(instances(folder, "holds", "fails", "copy")), store)
     assert found.known == 1
-    assert [row and row.name for row in found.rows] == [
-        f"net.onnx {name}.vnnlib" for name in ("holds", "fails", "copy")
-    ]
+    names = [f"net.onnx {name}.vnnlib" for name in ("holds", "fails", "copy")]
+    assert [row and row.name for row in found.rows] == names
+    others.append(keys())
+    assert others[-1][1] == first[1]
     write_network(folder / "net.onnx", seed=1)
-    assert run(read_instances(path), store).known == 0
+    others.append(keys())
+    # Two at first, two for each setting, one for the property, two for the network.
+    assert len({key for each in [first, *others] for key in each}) == 2 + 4 * 2 + 1 + 2
 
 
 def test_wrong_files_are_rows_and_not_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -34,6 +35,9 @@ class Cluster:
 
     def __init__(self, scheduler: str) -> None:
         distributed = require("distributed", "dask")
+        logging.getLogger("distributed.client").setLevel(
+            logging.CRITICAL
+        )  # it shows tracebacks of what is reported here
         self._killed: type[Exception] = require("distributed.scheduler", "dask").KilledWorker
         try:
             self._client: Any = distributed.Client(scheduler, timeout=CONNECT, set_as_default=False)

@@ -123,6 +123,7 @@ class Identifier:
             property_sha256,
             instance.time_limit,
             **asdict(self._settings),
+            version=versions()["optverify"],
         )
         return Identified(instance, task, hashlib.sha256(json.dumps(settings).encode()).hexdigest(), problem)
 

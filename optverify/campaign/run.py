@@ -22,7 +22,6 @@ from optverify.errors import ExecutorError, OutputError
 from optverify.io.files import replacing
 from optverify.io.vnnlib import write_vnnlib
 from optverify.query import Query
-from optverify.results import versions
 
 MAX_ATTEMPTS = 3
 """Times that an instance is started before the deaths of its workers are its result."""
@@ -368,7 +367,7 @@ def _row(found: Identified, outcome: Outcome, attempts: int, certificate: str | 
         time_limit=found.task.time_limit,
         solver=found.task.solver,
         seed=found.task.seed,
-        version=versions()["optverify"],
+        version=found.task.version,
         verdict=outcome.verdict,
         reason=outcome.reason,
         bound=outcome.bound,

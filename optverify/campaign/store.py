@@ -132,7 +132,7 @@ class Store:
         if pragma("user_version") != LAYOUT:
             raise InputError(f"{self.path} was written by another version of optverify; choose another store")
         self._rows.execute("PRAGMA journal_mode = DELETE")
-        self._rows.execute("PRAGMA synchronous = FULL")
+        self._rows.execute("PRAGMA synchronous = EXTRA")
 
     def __enter__(self) -> Store:
         return self

@@ -14,6 +14,7 @@ from optverify.errors import InputError, OptverifyError
 from optverify.io import load, load_property
 from optverify.network import Network
 from optverify.query import Query
+from optverify.results import versions
 from optverify.verify import verify
 
 
@@ -33,6 +34,8 @@ class Task:
     solver : str or None
     seed : int
     certificates : bool
+    version : str
+        Of optverify: a worker with another one is an error.
     """
 
     network: str | bytes
@@ -43,6 +46,7 @@ class Task:
     solver: str | None
     seed: int
     certificates: bool
+    version: str
 
     def patience(self) -> float | None:
         """Return the seconds after which a worker is taken to hang: the certificate comes on top of the limit."""
@@ -88,6 +92,8 @@ def work(task: Task) -> Outcome:
 
 
 def _verify(task: Task) -> Outcome:
+    if task.version != versions()["optverify"]:
+        raise InputError(f"the worker has optverify {versions()['optverify']}, the campaign {task.version}")
     network = _network(task.network, task.network_sha256)
     query = task.property if isinstance(task.property, Query) else load_property(task.property)
     if isinstance(task.property, str) and sha256(task.property) != task.property_sha256:
