@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from optverify.query import Box, Query
 from optverify.report import text
 
 if TYPE_CHECKING:  # most programs that import the package run no campaign
-    from optverify.campaign import Instance, Progress, Row
+    from optverify.campaign import Campaign, Instance, Progress, Row
 
 
 BLOCK = 512
@@ -63,6 +65,8 @@ class CertifiedAccuracy:
     certified_up_to, falsified_from : tuple of (int or None)
         For each input, positions in `levels`: the largest that is proved, the least that is refuted. Misclassified
         inputs have None and 0.
+    brackets : tuple of (tuple of (float, float) or None)
+        With ``radius=True``, for each input: no counterexample within the first, one at the second; else empty.
     errors : int
         Questions that ended in an error; the store says why.
     complete : bool
@@ -80,6 +84,7 @@ class CertifiedAccuracy:
     errors: int
     complete: bool
     network: str
+    brackets: tuple[tuple[float, float] | None, ...] = ()
     semantics: str = "real"
 
     @property
@@ -98,6 +103,7 @@ class CertifiedAccuracy:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values."""
         return asdict(self) | {
+            "brackets": [None if ends is None else list(map(_finite, ends)) for ends in self.brackets],
             "clean_accuracy": self.clean_accuracy,
             "levels": [
                 asdict(level)
@@ -141,8 +147,9 @@ def certify(
     network: Network | str,
     inputs: ArrayLike,
     labels: ArrayLike,
-    eps: Number | Sequence[Number],
+    eps: Number | Sequence[Number] = (),
     *,
+    radius: bool = False,
     domain: tuple[Number, Number] | None = (0, 1),
     time_limit: float | None = None,
     solver: str | None = "highs",
@@ -168,7 +175,10 @@ def certify(
         Each with as many values as the network has inputs; read exactly.
     labels : (n,) int
     eps : number, or numbers
-        Radii; decimals as text are exact.
+        Radii; decimals as text are exact. With ``radius=True`` by default all at which the certified accuracy changes.
+    radius : bool
+        Measure the distance of each input to the nearest counterexample, one question each, and read the curve from
+        the brackets.
     domain : pair of numbers or None
         Of every input coordinate, which cuts the balls.
     time_limit : float, seconds, optional
@@ -199,7 +209,7 @@ def certify(
 
     source = network
     network = load(network) if isinstance(network, str) else network
-    radii = _radii(eps)
+    radii = [] if radius and isinstance(eps, tuple) and not eps else _radii(eps)
     curves = _curves(network, inputs, labels, domain, len(radii))
     ask = _Questions(source, network.n_outputs, radii, domain, time_limit)
     complete = True
@@ -214,26 +224,59 @@ def certify(
     ) as campaign:
         try:
             for curve in curves:
-                curve.classify(network)
+                curve.classify(network, radii)
         except KeyboardInterrupt:
             complete = False
-        while complete and (asked := [curve for curve in curves if curve.next() is not None][:BLOCK]):
-            settled = sum(curve.settled() for curve in curves)
-            ran = campaign.run([ask(curve) for curve in asked], _of_all(settled, len(curves) * len(radii), progress))
-            for curve, row in zip(asked, ran.rows, strict=True):
-                curve.learn(row)
-            complete = ran.complete
-    levels = tuple(_level(curves, j, radius) for j, radius in enumerate(radii))
+        if radius and complete:
+            complete = _measure(campaign, ask, [curve for curve in curves if curve.correct], progress)
+        else:
+            while complete and (asked := [curve for curve in curves if curve.next() is not None][:BLOCK]):
+                settled = sum(curve.settled() for curve in curves)
+                ran = campaign.run(
+                    [ask(curve) for curve in asked], _of_all(settled, len(curves) * len(radii), progress)
+                )
+                for curve, row in zip(asked, ran.rows, strict=True):
+                    curve.learn(row)
+                complete = ran.complete
+    if radius:
+        radii = radii or sorted(
+            {Fraction(curve.bracket[0]) for curve in curves if curve.bracket and curve.bracket[0] < inf}
+        )
+        for curve in curves:
+            curve.place(radii)
     return CertifiedAccuracy(
         inputs=len(curves),
         correct=sum(curve.correct for curve in curves),
-        levels=levels,
+        levels=tuple(_level(curves, j, each) for j, each in enumerate(radii)),
         certified_up_to=tuple(curve.proved - 1 if curve.proved else None for curve in curves),
         falsified_from=tuple(curve.refuted if curve.refuted < len(radii) else None for curve in curves),
+        brackets=tuple(curve.bracket for curve in curves) if radius else (),
         errors=sum(curve.errors for curve in curves),
         complete=complete,
         network=network.digest,
     )
+
+
+def _measure(
+    campaign: Campaign, ask: _Questions, curves: Sequence[_Curve], progress: Callable[[Progress], None] | None
+) -> bool:
+    """Bracket the radius of each input; tell whether all were asked."""
+    for start in range(0, len(curves), BLOCK):
+        asked = curves[start : start + BLOCK]
+        ran = campaign.run([ask.distance(curve) for curve in asked], _of_all(start, len(curves), progress))
+        for curve, row in zip(asked, ran.rows, strict=True):
+            if row is not None and row.verdict == "measured":
+                answer = json.loads(campaign.answer(row))
+                lower, upper = (inf if answer[end] is None else float(answer[end]) for end in ("lower", "upper"))
+                curve.bracket = lower, upper
+            curve.errors += row is not None and row.verdict == "error"
+        if not ran.complete:
+            return False
+    return True
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 class _Curve:
@@ -245,16 +288,18 @@ class _Curve:
         self.correct = False
         self.proved, self.refuted = 0, levels
         self.errors = 0
+        self.bracket: tuple[float, float] | None = None
         self._asked: set[int] = set()
 
-    def classify(self, network: Network) -> None:
+    def classify(self, network: Network, radii: Sequence[Fraction]) -> None:
         """Evaluate the input exactly; where even that leaves a doubt it stays undecided at every radius."""
         y = network.enclose([rational(value) for value in self.x])
         others = [ends for j, ends in enumerate(y) if j != self.label]
         low, high = y[self.label]
         self.correct = all(low > above for _, above in others)
+        self.proved = int(self.correct and 0 in radii[:1])
         if any(below >= high for below, _ in others):
-            self.refuted = 0
+            self.refuted, self.bracket = 0, (0.0, 0.0)
 
     def _open(self) -> list[int]:
         return [j for j in range(self.proved, self.refuted) if j not in self._asked] if self.correct else []
@@ -279,6 +324,13 @@ class _Curve:
             self.proved = asked + 1
         else:
             self.refuted = asked
+
+    def place(self, radii: Sequence[Fraction]) -> None:
+        """Say what the bracket says about radii."""
+        lower, upper = self.bracket or (0.0, inf)
+        if self.correct:
+            self.proved = sum(radius <= lower for radius in radii if radius == 0 or lower > 0)
+        self.refuted = sum(radius < upper for radius in radii)
 
 
 class _Questions:
@@ -306,6 +358,13 @@ class _Questions:
         )
         return Instance(f"input {curve.index} eps {float(eps):g}", self._network, query, self._time_limit)
 
+    def distance(self, curve: _Curve) -> Instance:
+        """Ask how far an input is from the nearest of another class."""
+        from optverify.campaign import Distance, Instance
+
+        asked = Distance(tuple(curve.x), curve.label, self._domain, f"radius of input {curve.index}")
+        return Instance(f"input {curve.index} radius", self._network, asked, self._time_limit)
+
 
 def _of_all(settled: int, total: int, progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
     """Count pairs of an input and a radius: each answer settles at least one, so the end is known from the start."""
@@ -321,7 +380,7 @@ def _level(curves: Sequence[_Curve], j: int, radius: Fraction) -> Level:
 
 
 def _radii(eps: Number | Sequence[Number]) -> list[Fraction]:
-    given = eps if isinstance(eps, Sequence) and not isinstance(eps, str) else [eps]
+    given = eps if isinstance(eps, Sequence | np.ndarray) and not isinstance(eps, str) else [eps]
     radii = sorted({rational(value) for value in given})
     if not radii or radii[0] < 0:
         raise InputError("eps needs at least one radius, and none may be negative")

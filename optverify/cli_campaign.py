@@ -37,7 +37,10 @@ def add_commands(commands: Any) -> None:
     certify = commands.add_parser("certify", help="certified accuracy of a classifier on a data set, l-inf")
     certify.add_argument("network", metavar="NET", help=".onnx or .nnet file")
     certify.add_argument("data", metavar="DATA.npz", help="arrays inputs and labels")
-    certify.add_argument("--eps", required=True, metavar="E,...", help="radii, exact decimals: 0.01,0.02")
+    certify.add_argument("--eps", metavar="E,...", help="radii, exact decimals: 0.01,0.02")
+    certify.add_argument(
+        "--radius", action="store_true", help="measure each input's radius instead of asking yes or no"
+    )
     certify.add_argument("--domain", default="0,1", metavar="A,B", help="of every input, or none (default 0,1)")
     certify.add_argument("--divide-by", default="1", metavar="D", help="divide the inputs: 255 for bytes (default 1)")
     certify.add_argument("--store", metavar="FILE", help="SQLite file of results; without one nothing is kept")
@@ -107,7 +110,8 @@ def _certify(options: argparse.Namespace) -> int:
                 options.network,
                 inputs,
                 labels,
-                options.eps.split(","),
+                () if options.eps is None else options.eps.split(","),
+                radius=options.radius,
                 domain=_domain(options.domain),
                 time_limit=options.timeout,
                 progress=report,

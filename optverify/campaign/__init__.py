@@ -3,5 +3,6 @@
 from optverify.campaign.instances import Instance, read_instances
 from optverify.campaign.run import Campaign, Progress, Ran, run
 from optverify.campaign.store import Row, Store
+from optverify.campaign.work import Distance
 
-__all__ = ["Campaign", "Instance", "Progress", "Ran", "Row", "Store", "read_instances", "run"]
+__all__ = ["Campaign", "Distance", "Instance", "Progress", "Ran", "Row", "Store", "read_instances", "run"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from optverify.campaign.work import Task, sha256
+from optverify.campaign.work import Distance, Task, sha256
 from optverify.errors import InputError, OptverifyError, ParseError
 from optverify.io import load
 from optverify.network import Network
@@ -38,14 +38,14 @@ class Instance:
         For people; does not count for identity.
     network : str or Network
         A path, or the thing itself.
-    property : str or Query
+    property : str or Query or Distance
         A path, or the thing itself.
     time_limit : float, seconds, optional
     """
 
     name: str
     network: str | Network
-    property: str | Query
+    property: str | Query | Distance
     time_limit: float | None = None
 
 
@@ -100,7 +100,7 @@ class Identifier:
         """Return an instance with its identity; wrong files are a problem of the instance and no error."""
         network_sha256, problem = self._network(instance.network)
         property_sha256 = ""
-        if isinstance(instance.property, Query):
+        if not isinstance(instance.property, str):
             property_sha256 = instance.property.digest
         else:
             try:

@@ -17,10 +17,9 @@ from typing import Protocol
 from optverify.campaign.instances import Identified, Identifier, Instance, Settings, distinct
 from optverify.campaign.lanes import Lanes, WorkerDied
 from optverify.campaign.store import MEMORY, Row, Store
-from optverify.campaign.work import Outcome, Task, work
+from optverify.campaign.work import Distance, Outcome, Task, work
 from optverify.errors import ExecutorError, OutputError
 from optverify.io.files import replacing
-from optverify.io.vnnlib import write_vnnlib
 from optverify.query import Query
 
 MAX_ATTEMPTS = 3
@@ -205,6 +204,10 @@ class Campaign:
         _Run(self, todo, report).finish()
         return Ran(tuple(_named(rows.get(found.key), found.instance) for found in identified), known)
 
+    def answer(self, row: Row) -> str:
+        """Return all of the answer of a row as JSON."""
+        return self._store.answer(row.key)
+
     def _answered(self, key: str) -> Row | None:
         """Return the answer to a question, if there is one and its certificate is there too."""
         row = self._store.get(key)
@@ -238,9 +241,8 @@ class Campaign:
         if outcome.certificate is not None and self._folder is not None:
             certificate = _file_name(found)
             _write(self._folder / certificate, outcome.certificate)
-            if isinstance(found.task.property, Query):
-                text = write_vnnlib(found.task.property)
-                _write((self._folder / certificate).with_suffix(".vnnlib"), text.encode())
+            if outcome.statement is not None:
+                _write((self._folder / certificate).with_suffix(".vnnlib"), outcome.statement)
         row = _row(found, outcome, attempts, certificate)
         self._store.add(row, outcome.answer)
         return row
@@ -391,7 +393,11 @@ def _named(row: Row | None, instance: Instance) -> Row | None:
 def _label(thing: object) -> str:
     if isinstance(thing, str):
         return thing
-    return thing.text if isinstance(thing, Query) else str(getattr(thing, "name", "") or getattr(thing, "source", ""))
+    return (
+        thing.text
+        if isinstance(thing, Query | Distance)
+        else str(getattr(thing, "name", "") or getattr(thing, "source", ""))
+    )
 
 
 def _file_name(found: Identified) -> str:

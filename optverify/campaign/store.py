@@ -47,7 +47,7 @@ class Row:
     version : str
         Of optverify.
     verdict : str
-        ``verified``, ``falsified``, ``unknown`` or ``error``.
+        ``verified``, ``falsified``, ``unknown``, ``error``, or ``measured`` for a distance.
     reason : str
     bound, seconds, cpu_seconds, peak_mib : float or None
         As in :class:`~optverify.results.Verification`; a worker that did other instances before has their peak.
@@ -182,6 +182,7 @@ def _locked(path: str, store: str) -> sqlite3.Connection:
     with _reported(path):
         guard = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
+            guard.execute("PRAGMA journal_mode = MEMORY")  # no second file: it would find no room on a full disk
             guard.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             guard.close()

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import pickle
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 
+import numpy as np
+
 from optverify.errors import InputError, OptverifyError
+from optverify.expressions import Number, rational
 from optverify.io import load, load_property
+from optverify.io.vnnlib import write_vnnlib
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
 from optverify.verify import verify
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The question how far a point is from the nearest of another class, l-inf.
+
+    Parameters
+    ----------
+    x : tuple of numbers
+    label : int
+    domain : pair of numbers or None
+        Of every input.
+    text : str
+        In words.
+    """
+
+    x: tuple[Number, ...]
+    label: int
+    domain: tuple[Number, Number] | None
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the question."""
+        exact = [str(rational(value)) for value in (*self.x, *(self.domain or ()))]
+        return hashlib.sha256(json.dumps(["l-inf distance", self.label, *exact]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -26,7 +60,7 @@ class Task:
     ----------
     network : str or bytes
         A path that the worker can read, or a pickled network.
-    property : str or Query
+    property : str or Query or Distance
         A path that the worker can read, or the property.
     network_sha256, property_sha256 : str
         What the question is about: a file that has changed since is an error.
@@ -39,7 +73,7 @@ class Task:
     """
 
     network: str | bytes
-    property: str | Query
+    property: str | Query | Distance
     network_sha256: str
     property_sha256: str
     time_limit: float | None
@@ -60,13 +94,15 @@ class Outcome:
     Parameters
     ----------
     verdict : str
-        One of :class:`~optverify.results.Verdict`, or ``error``.
+        One of :class:`~optverify.results.Verdict`, ``error``, or ``measured`` for a distance.
     reason : str
     bound, seconds, cpu_seconds, peak_mib : float or None
-        As in :class:`~optverify.results.Verification`.
+        As in :class:`~optverify.results.Verification`; of a distance the lower end.
     answer : str
-        All of the verification as JSON; empty for an error.
+        All of the answer as JSON; empty for an error.
     certificate : bytes or None
+    statement : bytes or None
+        What the certificate proves, as VNN-LIB, where that is no file already.
     """
 
     verdict: str
@@ -77,12 +113,13 @@ class Outcome:
     peak_mib: float | None = None
     answer: str = ""
     certificate: bytes | None = None
+    statement: bytes | None = None
 
 
 def work(task: Task) -> Outcome:
     """Answer one instance; whatever is wrong with it is an outcome too."""
     try:
-        return _verify(task)
+        return _measure(task, task.property) if isinstance(task.property, Distance) else _verify(task, task.property)
     except OptverifyError as error:
         return Outcome("error", str(error))
     except (MemoryError, RecursionError) as error:
@@ -91,25 +128,17 @@ def work(task: Task) -> Outcome:
         return Outcome("error", f"internal error, please report it: {type(error).__name__}: {error}")
 
 
-def _verify(task: Task) -> Outcome:
-    if task.version != versions()["optverify"]:
-        raise InputError(f"the worker has optverify {versions()['optverify']}, the campaign {task.version}")
-    network = _network(task.network, task.network_sha256)
-    query = task.property if isinstance(task.property, Query) else load_property(task.property)
-    if isinstance(task.property, str) and sha256(task.property) != task.property_sha256:
-        raise InputError(f"{task.property} has changed since the campaign was started")
-    with tempfile.TemporaryDirectory(prefix="optverify-") as folder:
-        proof = Path(folder, "certificate")
+def _verify(task: Task, asked: str | Query) -> Outcome:
+    network = _network(task)
+    query = asked if isinstance(asked, Query) else load_property(asked)
+    if isinstance(asked, str) and sha256(asked) != task.property_sha256:
+        raise InputError(f"{asked} has changed since the campaign was started")
+    with _proof(task) as proof:
         answer = verify(
-            network,
-            query,
-            time_limit=task.time_limit,
-            solver=task.solver,
-            seed=task.seed,
-            certificate=str(proof) if task.certificates else None,
+            network, query, time_limit=task.time_limit, solver=task.solver, seed=task.seed, certificate=proof
         )
         # The bytes go home: only there is it decided where they are kept, whatever machine this is.
-        certificate = proof.read_bytes() if answer.certified else None
+        certificate = Path(proof).read_bytes() if proof is not None and answer.certified else None
     return Outcome(
         answer.verdict.value,
         answer.reason,
@@ -119,16 +148,73 @@ def _verify(task: Task) -> Outcome:
         answer.peak_mib,
         json.dumps(answer.to_dict(), allow_nan=False),
         certificate,
+        write_vnnlib(query).encode() if certificate is not None and isinstance(asked, Query) else None,
     )
 
 
+def _measure(task: Task, asked: Distance) -> Outcome:
+    try:
+        radius = importlib.import_module("optverify.measures.radius").radius
+    except ModuleNotFoundError:
+        raise InputError("this version of optverify measures no radius") from None
+    network = _network(task)
+    with _proof(task) as proof:
+        answer = radius(
+            network,
+            np.array(asked.x, dtype=object),
+            asked.label,
+            domain=asked.domain,
+            time_limit=task.time_limit,
+            solver=task.solver,
+            seed=task.seed,
+            certificate=proof,
+        )
+        written = proof is not None and answer.certified
+        certificate, statement = (Path(f"{proof}{end}").read_bytes() if written else None for end in ("", ".vnnlib"))
+    return Outcome(
+        "measured",
+        answer.reason,
+        answer.lower if isfinite(answer.lower) else None,
+        answer.seconds,
+        answer.cpu_seconds,
+        None,
+        json.dumps(answer.to_dict(), allow_nan=False),
+        certificate,
+        statement,
+    )
+
+
+@contextmanager
+def _proof(task: Task) -> Iterator[str | None]:
+    """Give a name for a certificate, if one is asked for."""
+    if not task.certificates:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="optverify-") as folder:
+        yield str(Path(folder, "certificate"))
+
+
+def _network(task: Task) -> Network:
+    """Return the network of a task.
+
+    Raises
+    ------
+    InputError
+        This is another version of the verifier, or the file has changed.
+    """
+    if task.version != versions()["optverify"]:
+        raise InputError(f"the worker has optverify {versions()['optverify']}, the campaign {task.version}")
+    network = _read(task.network, task.network_sha256)
+    if network.digest != task.network_sha256:
+        raise InputError(f"{task.network!r} has changed since the campaign was started")
+    return network
+
+
 @lru_cache(maxsize=2)
-def _network(source: str | bytes, digest: str) -> Network:
-    """Return the network of a task; the last ones are kept, as neighbours often share it."""
+def _read(source: str | bytes, digest: str) -> Network:  # noqa: ARG001
+    """Read a network; the last ones are kept, as neighbours often share it."""
     network = pickle.loads(source) if isinstance(source, bytes) else load(source)
     assert isinstance(network, Network)
-    if network.digest != digest:
-        raise InputError(f"{source!r} has changed since the campaign was started")
     return network
 
 
