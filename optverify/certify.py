@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from math import inf, isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from optverify.errors import InputError, ShapeError, require
-from optverify.expressions import Number, rational
+from optverify.errors import require
+from optverify.expressions import Number
 from optverify.io import load
 from optverify.network import Network
-from optverify.query import Box, Query
 from optverify.report import text
 
 if TYPE_CHECKING:  # most programs that import the package run no campaign
-    from optverify.campaign import Campaign, Instance, Progress, Row
+    from optverify.campaign import Campaign, Progress
+    from optverify.campaign.curves import Curve, Questions
 
 
 BLOCK = 512
@@ -206,12 +203,16 @@ def certify(
     1
     """
     from optverify.campaign import Campaign
+    from optverify.campaign.curves import Questions, curves_of, radii_of
+    from optverify.campaign.work import radius_measure
 
+    if radius:
+        radius_measure()  # found out before the work
     source = network
     network = load(network) if isinstance(network, str) else network
-    radii = [] if radius and isinstance(eps, tuple) and not eps else _radii(eps)
-    curves = _curves(network, inputs, labels, domain, len(radii))
-    ask = _Questions(source, network.n_outputs, radii, domain, time_limit)
+    radii = [] if radius and isinstance(eps, tuple) and not eps else radii_of(eps)
+    curves = curves_of(network, inputs, labels, domain, len(radii))
+    ask = Questions(source, network.n_outputs, radii, domain, time_limit)
     complete = True
     with Campaign(
         store,
@@ -233,15 +234,14 @@ def certify(
             while complete and (asked := [curve for curve in curves if curve.next() is not None][:BLOCK]):
                 settled = sum(curve.settled() for curve in curves)
                 ran = campaign.run(
-                    [ask(curve) for curve in asked], _of_all(settled, len(curves) * len(radii), progress)
+                    [ask.ball(curve) for curve in asked], _of_all(settled, len(curves) * len(radii), progress)
                 )
                 for curve, row in zip(asked, ran.rows, strict=True):
                     curve.learn(row)
                 complete = ran.complete
     if radius:
-        radii = radii or sorted(
-            {Fraction(curve.bracket[0]) for curve in curves if curve.bracket and curve.bracket[0] < inf}
-        )
+        ends = {curve.bracket[0] for curve in curves if curve.correct and curve.bracket is not None}
+        radii = radii or sorted(Fraction(end) for end in ends if end < inf)
         for curve in curves:
             curve.place(radii)
     return CertifiedAccuracy(
@@ -258,7 +258,7 @@ def certify(
 
 
 def _measure(
-    campaign: Campaign, ask: _Questions, curves: Sequence[_Curve], progress: Callable[[Progress], None] | None
+    campaign: Campaign, ask: Questions, curves: Sequence[Curve], progress: Callable[[Progress], None] | None
 ) -> bool:
     """Bracket the radius of each input; tell whether all were asked."""
     for start in range(0, len(curves), BLOCK):
@@ -279,93 +279,6 @@ def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-class _Curve:
-    """What is known of one input: radii below `proved` are proved, from `refuted` on they are refuted."""
-
-    def __init__(self, index: int, x: list[Number], label: int, levels: int) -> None:
-        self.index, self.x, self.label = index, x, label
-        self.levels = levels
-        self.correct = False
-        self.proved, self.refuted = 0, levels
-        self.errors = 0
-        self.bracket: tuple[float, float] | None = None
-        self._asked: set[int] = set()
-
-    def classify(self, network: Network, radii: Sequence[Fraction]) -> None:
-        """Evaluate the input exactly; where even that leaves a doubt it stays undecided at every radius."""
-        y = network.enclose([rational(value) for value in self.x])
-        others = [ends for j, ends in enumerate(y) if j != self.label]
-        low, high = y[self.label]
-        self.correct = all(low > above for _, above in others)
-        self.proved = int(self.correct and 0 in radii[:1])
-        if any(below >= high for below, _ in others):
-            self.refuted, self.bracket = 0, (0.0, 0.0)
-
-    def _open(self) -> list[int]:
-        return [j for j in range(self.proved, self.refuted) if j not in self._asked] if self.correct else []
-
-    def next(self) -> int | None:
-        """Return the position of the radius to ask about: the middle of those that are open."""
-        left = self._open()
-        return left[len(left) // 2] if left else None
-
-    def settled(self) -> int:
-        """Return the number of radii about which nothing more is asked."""
-        return self.levels - len(self._open())
-
-    def learn(self, row: Row | None) -> None:
-        """Take the answer about the radius that was next."""
-        asked = self.next()
-        assert asked is not None
-        self._asked.add(asked)
-        if row is None or row.verdict not in ("verified", "falsified"):
-            self.errors += row is not None and row.verdict == "error"
-        elif row.verdict == "verified":
-            self.proved = asked + 1
-        else:
-            self.refuted = asked
-
-    def place(self, radii: Sequence[Fraction]) -> None:
-        """Say what the bracket says about radii."""
-        lower, upper = self.bracket or (0.0, inf)
-        if self.correct:
-            self.proved = sum(radius <= lower for radius in radii if radius == 0 or lower > 0)
-        self.refuted = sum(radius < upper for radius in radii)
-
-
-class _Questions:
-    """Makes instances of a data set."""
-
-    def __init__(
-        self,
-        network: Network | str,
-        n_outputs: int,
-        radii: Sequence[Fraction],
-        domain: tuple[Number, Number] | None,
-        time_limit: float | None,
-    ) -> None:
-        self._network, self._n_outputs, self._radii = network, n_outputs, radii
-        self._domain, self._time_limit = domain, time_limit
-
-    def __call__(self, curve: _Curve) -> Instance:
-        from optverify.campaign import Instance
-
-        asked = curve.next()
-        assert asked is not None
-        eps = self._radii[asked]
-        query = Query.robust(
-            Box.around(np.array(curve.x, dtype=object), eps, self._domain), curve.label, self._n_outputs
-        )
-        return Instance(f"input {curve.index} eps {float(eps):g}", self._network, query, self._time_limit)
-
-    def distance(self, curve: _Curve) -> Instance:
-        """Ask how far an input is from the nearest of another class."""
-        from optverify.campaign import Distance, Instance
-
-        asked = Distance(tuple(curve.x), curve.label, self._domain, f"radius of input {curve.index}")
-        return Instance(f"input {curve.index} radius", self._network, asked, self._time_limit)
-
-
 def _of_all(settled: int, total: int, progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
     """Count pairs of an input and a radius: each answer settles at least one, so the end is known from the start."""
     if progress is None:
@@ -373,83 +286,7 @@ def _of_all(settled: int, total: int, progress: Callable[[Progress], None] | Non
     return lambda p: progress(replace(p, done=settled + p.done, total=total))
 
 
-def _level(curves: Sequence[_Curve], j: int, radius: Fraction) -> Level:
+def _level(curves: Sequence[Curve], j: int, radius: Fraction) -> Level:
     certified = sum(j < curve.proved for curve in curves)
     falsified = sum(j >= curve.refuted for curve in curves)
     return Level(float(radius), certified, falsified, len(curves) - certified - falsified)
-
-
-def _radii(eps: Number | Sequence[Number]) -> list[Fraction]:
-    given = eps if isinstance(eps, Sequence | np.ndarray) and not isinstance(eps, str) else [eps]
-    radii = sorted({rational(value) for value in given})
-    if not radii or radii[0] < 0:
-        raise InputError("eps needs at least one radius, and none may be negative")
-    return radii
-
-
-def _curves(
-    network: Network, inputs: ArrayLike, labels: ArrayLike, domain: tuple[Number, Number] | None, levels: int
-) -> list[_Curve]:
-    """Read a data set exactly; what is wrong with it is an error before the work."""
-    try:
-        given = np.asarray(inputs, dtype=object)
-        classes = np.asarray(labels)
-    except ValueError:
-        raise ShapeError("the inputs are not all of one size") from None
-    if given.ndim < 2 or classes.shape != given.shape[:1] or not len(given):
-        raise ShapeError(f"expected (n, ...) inputs and (n,) labels, n >= 1; got {given.shape} and {classes.shape}")
-    if given[0].size != network.n_inputs:
-        raise ShapeError(f"the data have {given[0].size} values an input, the network {network.n_inputs}")
-    if network.n_outputs < 2 or classes.dtype.kind not in "iu":
-        raise InputError("labels must be whole numbers, and the network needs an output for each of at least 2 classes")
-    if classes.min() < 0 or classes.max() >= network.n_outputs:
-        raise InputError(f"labels must be from 0 to {network.n_outputs - 1}, one for each output")
-    curves = []
-    for k, (values, label) in enumerate(zip(given.reshape(len(given), -1).tolist(), classes.tolist(), strict=True)):
-        try:
-            Box.around(values, 0, domain)
-        except InputError as error:
-            raise InputError(f"inputs[{k}]: {error}") from None
-        curves.append(_Curve(k, values, label, levels))
-    return curves
-
-
-def read_data(path: str, divide_by: Number = 1) -> tuple[Any, Any]:
-    """Read inputs and labels from an ``.npz`` file.
-
-    Parameters
-    ----------
-    path : str
-        With arrays ``inputs`` (or ``images``, ``x``) and ``labels`` (or ``y``).
-    divide_by : number
-        Inputs are divided by it, exactly: 255 for bytes.
-
-    Returns
-    -------
-    inputs : (n, ...) numbers
-    labels : (n,) int
-
-    Raises
-    ------
-    InputError
-    """
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-            arrays = {name.lower(): data[name] for name in data.files}
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not an .npz file of arrays: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    inputs = next((arrays[name] for name in ("inputs", "images", "x") if name in arrays), None)
-    labels = next((arrays[name] for name in ("labels", "y") if name in arrays), None)
-    if inputs is None or labels is None:
-        raise InputError(f"{path} has {', '.join(arrays) or 'no array'}; expected inputs and labels")
-    scale = rational(divide_by)
-    if scale <= 0:
-        raise InputError("inputs must be divided by a positive number")
-    if scale == 1:
-        return inputs, labels
-    exact = np.empty(inputs.size, dtype=object)
-    quotients = {value: rational(value) / scale for value in set(inputs.ravel().tolist())}
-    exact[:] = [quotients[value] for value in inputs.ravel().tolist()]
-    return exact.reshape(inputs.shape), labels

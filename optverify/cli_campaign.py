@@ -100,7 +100,8 @@ def _campaign(options: argparse.Namespace) -> int:
 
 
 def _certify(options: argparse.Namespace) -> int:
-    from optverify.certify import certify, read_data
+    from optverify.certify import certify
+    from optverify.io.data import read_data
 
     _refuse_overwriting([options.store, options.json], [options.network, options.data])
     with _output(options.json) as write:

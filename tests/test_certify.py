@@ -13,9 +13,9 @@ import pytest
 from optverify import Box, Network, Query, Verdict, certify, load_property, verify
 from optverify.campaign import Progress, Store
 from optverify.certificate import check_file
-from optverify.certify import read_data
 from optverify.cli import main
 from optverify.errors import InputError, ShapeError
+from optverify.io.data import read_data
 
 LARGER = Network.from_arrays([(np.eye(2), np.zeros(2))])
 """The larger input wins; the radius is half the difference."""

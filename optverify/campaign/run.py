@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from optverify.campaign.instances import Identified, Identifier, Instance, Settings, distinct
+from optverify.campaign.kept import Kept, named
 from optverify.campaign.lanes import Lanes, WorkerDied
-from optverify.campaign.store import MEMORY, Row, Store
-from optverify.campaign.work import Distance, Outcome, Task, work
+from optverify.campaign.store import MEMORY, Row
+from optverify.campaign.work import Outcome, Task, work
 from optverify.errors import ExecutorError, OutputError
-from optverify.io.files import replacing
-from optverify.query import Query
 
 MAX_ATTEMPTS = 3
 """Times that an instance is started before the deaths of its workers are its result."""
@@ -133,10 +127,9 @@ class Campaign:
             get(solver)
         self._settings = Settings(solver, seed, certificates is not None)
         self._workers, self._scheduler, self._retry_errors = workers, scheduler, retry_errors
-        self._folder = None if certificates is None else _folder(certificates)
         self._identifier = Identifier(self._settings)
         self._pool: Pool | None = None
-        self._store = Store(store or MEMORY)
+        self.kept = Kept(store or MEMORY, certificates)
 
     def __enter__(self) -> Campaign:
         return self
@@ -151,7 +144,7 @@ class Campaign:
         try:
             self.close_pool()
         finally:
-            self._store.close()
+            self.kept.store.close()
 
     def close_pool(self) -> None:
         """Give up what is not done."""
@@ -185,8 +178,8 @@ class Campaign:
         rows: dict[str, Row] = {}
         todo: deque[Identified] = deque()
         for found in distinct(identified):
-            row = self._answered(found.key)
-            if row is None:
+            row = self.kept.answered(found.key)
+            if row is None or (row.verdict == "error" and self._retry_errors):
                 todo.append(found)
             else:
                 rows[found.key] = row
@@ -202,24 +195,11 @@ class Campaign:
 
         report(None)
         _Run(self, todo, report).finish()
-        return Ran(tuple(_named(rows.get(found.key), found.instance) for found in identified), known)
+        return Ran(tuple(named(rows.get(found.key), found.instance) for found in identified), known)
 
     def answer(self, row: Row) -> str:
         """Return all of the answer of a row as JSON."""
-        return self._store.answer(row.key)
-
-    def _answered(self, key: str) -> Row | None:
-        """Return the answer to a question, if there is one and its certificate is there too."""
-        row = self._store.get(key)
-        if row is None or (row.verdict == "error" and self._retry_errors):
-            return None
-        if row.certificate is not None and self._folder is not None:
-            try:
-                content = (self._folder / row.certificate).read_bytes()
-            except OSError:
-                return None
-            return row if hashlib.sha256(content).hexdigest() == row.certificate_sha256 else None
-        return row
+        return self.kept.store.answer(row.key)
 
     def pool(self) -> Pool:
         """Return where tasks are worked on; started at the first call."""
@@ -231,21 +211,6 @@ class Campaign:
 
                 self._pool = Cluster(self._scheduler)
         return self._pool
-
-    def record(self, found: Identified, outcome: Outcome, attempts: int) -> Row:
-        """Write a certificate and then the row that names it.
-
-        A kill in between leaves a certificate without a row, and its instance is run again.
-        """
-        certificate = None
-        if outcome.certificate is not None and self._folder is not None:
-            certificate = _file_name(found)
-            _write(self._folder / certificate, outcome.certificate)
-            if outcome.statement is not None:
-                _write((self._folder / certificate).with_suffix(".vnnlib"), outcome.statement)
-        row = _row(found, outcome, attempts, certificate)
-        self._store.add(row, outcome.answer)
-        return row
 
 
 class _Run:
@@ -310,7 +275,7 @@ class _Run:
 
     def _record(self, found: Identified, outcome: Outcome, attempts: int) -> None:
         try:
-            row = self._campaign.record(found, outcome, attempts)
+            row = self._campaign.kept.record(found, outcome, attempts)
         except OutputError as error:
             self._unwritten.append((found, outcome, attempts))
             if self._failure is None:
@@ -355,66 +320,3 @@ def run(
         retry_errors=retry_errors,
     ) as campaign:
         return campaign.run(instances, progress)
-
-
-def _row(found: Identified, outcome: Outcome, attempts: int, certificate: str | None) -> Row:
-    content = outcome.certificate
-    return Row(
-        key=found.key,
-        name=found.instance.name,
-        network=_label(found.instance.network),
-        property=_label(found.instance.property),
-        network_sha256=found.task.network_sha256,
-        property_sha256=found.task.property_sha256,
-        time_limit=found.task.time_limit,
-        solver=found.task.solver,
-        seed=found.task.seed,
-        version=found.task.version,
-        verdict=outcome.verdict,
-        reason=outcome.reason,
-        bound=outcome.bound,
-        seconds=outcome.seconds,
-        cpu_seconds=outcome.cpu_seconds,
-        peak_mib=outcome.peak_mib,
-        attempts=attempts,
-        certificate=certificate,
-        certificate_sha256=None if content is None else hashlib.sha256(content).hexdigest(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _named(row: Row | None, instance: Instance) -> Row | None:
-    """Give a row the names that its question has now: files may have moved since, or be copies of each other."""
-    if row is None:
-        return None
-    return replace(row, name=instance.name, network=_label(instance.network), property=_label(instance.property))
-
-
-def _label(thing: object) -> str:
-    if isinstance(thing, str):
-        return thing
-    return (
-        thing.text
-        if isinstance(thing, Query | Distance)
-        else str(getattr(thing, "name", "") or getattr(thing, "source", ""))
-    )
-
-
-def _file_name(found: Identified) -> str:
-    words = "-".join(Path(word).stem if "/" in word else word for word in found.instance.name.split())
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', words)[:80]}-{found.key[:12]}.proof"
-
-
-def _folder(path: str) -> Path:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from None
-    return Path(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(str(path)) as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -7,12 +7,13 @@ import importlib
 import json
 import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -153,11 +154,7 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
 
 
 def _measure(task: Task, asked: Distance) -> Outcome:
-    try:
-        radius = importlib.import_module("optverify.measures.radius").radius
-    except ModuleNotFoundError:
-        raise InputError("this version of optverify measures no radius") from None
-    network = _network(task)
+    radius, network = radius_measure(), _network(task)
     with _proof(task) as proof:
         answer = radius(
             network,
@@ -182,6 +179,21 @@ def _measure(task: Task, asked: Distance) -> Outcome:
         certificate,
         statement,
     )
+
+
+def radius_measure() -> Callable[..., Any]:
+    """Return the function that measures distances.
+
+    Raises
+    ------
+    InputError
+        This version has none.
+    """
+    try:
+        measure: Callable[..., Any] = importlib.import_module("optverify.measures.radius").radius
+    except ModuleNotFoundError:
+        raise InputError("this version of optverify measures no radius") from None
+    return measure
 
 
 @contextmanager
