@@ -449,6 +449,19 @@ def test_results_are_exported_as_tables(folder: Path, capsys: pytest.CaptureFixt
     assert list(lines[0]) == list(table.columns)
 
 
+def test_a_progress_callback_that_fails_harms_no_result(folder: Path) -> None:
+    """Its error comes out; what was proved stays proved."""
+
+    def fail(progress: Progress) -> None:
+        if progress.latest is not None:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        run(read_instances(instances(folder, "holds", "hard")), str(folder / "store"), progress=fail)
+    check_verdicts(folder / "store", ["holds"])
+    assert not multiprocessing.active_children()
+
+
 def test_instances_need_no_files() -> None:
     """Networks and properties in memory are instances too; nothing is kept without a store."""
     from optverify import Box, Network, Query, outputs

@@ -117,6 +117,8 @@ def test_wrong_data_are_one_error_before_the_work(tmp_path: Path) -> None:
     one = Network.from_arrays([([[1.0, 1.0]], [0.0])])
     with pytest.raises(InputError, match="at least 2 classes"):
         certify(one, good, [0], 0.1)
+    with pytest.raises(InputError, match="at least one worker"):
+        certify(LARGER, good, [0], 0.1, workers=0)
 
 
 @pytest.fixture

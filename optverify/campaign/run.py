@@ -14,7 +14,7 @@ from optverify.campaign.kept import Kept, named
 from optverify.campaign.lanes import Lanes, WorkerDied
 from optverify.campaign.store import MEMORY, Row
 from optverify.campaign.work import Outcome, Task, work
-from optverify.errors import ExecutorError, OutputError
+from optverify.errors import ExecutorError, InputError, OutputError
 
 MAX_ATTEMPTS = 3
 """Times that an instance is started before the deaths of its workers are its result."""
@@ -104,7 +104,7 @@ class Campaign:
     Raises
     ------
     InputError
-        The store is in use or is none; the solver is unknown.
+        The store is in use or is none; the solver is unknown; there is no worker.
     SolverUnavailable, MissingExtra
     OutputError
         The store or the folder cannot be written.
@@ -123,6 +123,8 @@ class Campaign:
     ) -> None:
         from optverify.solvers import get
 
+        if workers < 1:
+            raise InputError(f"a campaign needs at least one worker, not {workers}")
         if solver is not None:
             get(solver)
         self._settings = Settings(solver, seed, certificates is not None)
@@ -260,17 +262,19 @@ class _Run:
         """Write a result, or hand its instance out again if its worker died."""
         found, attempt = self._running[future]
         try:
-            self._record(found, future.result(), attempt)
+            outcome = future.result()
         except WorkerDied as error:
-            tried = attempt - 1 + error.attempts
-            if tried < MAX_ATTEMPTS:
-                self._running[self._campaign.pool().submit(work, found.task)] = (found, tried + 1)
-            else:
-                self._record(found, Outcome("error", f"{error} (tried {tried} times)"), tried)
+            attempt += error.attempts - 1
+            if attempt < MAX_ATTEMPTS:
+                self._running[self._campaign.pool().submit(work, found.task)] = (found, attempt + 1)
+                del self._running[future]
+                return
+            outcome = Outcome("error", f"{error} (tried {attempt} times)")
         except ExecutorError:
             raise
         except Exception as error:  # an instance that cannot travel
-            self._record(found, Outcome("error", f"{type(error).__name__}: {error}"), attempt)
+            outcome = Outcome("error", f"{type(error).__name__}: {error}")
+        self._record(found, outcome, attempt)
         del self._running[future]
 
     def _record(self, found: Identified, outcome: Outcome, attempts: int) -> None:
