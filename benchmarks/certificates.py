@@ -20,7 +20,6 @@ Exit codes: 0 done, 1 a verdict contradicts the listed one or a checker does not
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -29,9 +28,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.processes import Finished, Processes, aside, terminated_is_interrupted
-from benchmarks.results import Parser, Results, UsageError, positive, show
-from benchmarks.vnnlib import Instance, is_right, judge, read_instances
+from benchmarks.processes import Finished, Processes, aside, recording
+from benchmarks.results import Parser, Results, UsageError, guarded, positive, show, write_json
+from benchmarks.vnnlib import Instance, is_right, judge, of_instances, read_instances
 
 CLI = (sys.executable, "-m", "optverify.cli")
 FIELDS = (
@@ -250,28 +249,17 @@ def main(arguments: Sequence[str] | None = None, cli: Sequence[str] = CLI) -> in
     options = parser.parse_args(arguments)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     processes = Processes(options.grace)
-    try:
+
+    def script() -> int:
         instances = read_instances(options.folder, options.match)
-        if not instances:
-            raise UsageError(f"{options.folder}: no instance contains {options.match!r}")
-        results = Results(options.csv, FIELDS, options.resume)
-        try:
-            with terminated_is_interrupted():
-                run(options.folder, instances, results, processes, options.time_limit, options.exact_limit, cli)
-        finally:
-            processes.stop()
-            results.close()
-        wanted = {instance.key for instance in instances}
-        rows = [row for row in results.rows if (row["onnx"], row["vnnlib"]) in wanted]
+        with recording(options.csv, FIELDS, options.resume, processes.stop) as results:
+            run(options.folder, instances, results, processes, options.time_limit, options.exact_limit, cli)
+        rows = of_instances(results.rows, instances)
         code = report(rows)
-        if options.json is not None:
-            options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    except (UsageError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
-    return code
+        write_json(options.json, rows)
+        return code
+
+    return guarded(parser, script)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ Exit codes: 0 done, 1 a claim is outside by more than 1e-6 or a certificate is n
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -39,8 +38,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Finished, Processes, aside, terminated_is_interrupted
-from benchmarks.results import Parser, Results, UsageError, positive, show
+from benchmarks.processes import Finished, Processes, aside, recording
+from benchmarks.results import Parser, Results, UsageError, guarded, positive, show, write_json
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 WORKERS = Path(__file__).resolve().parent / "workers"
@@ -382,31 +381,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown contender {', '.join(sorted(unknown))}; choose from {', '.join(CONTENDERS)}")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     processes = Processes(options.grace)
-    try:
+
+    def script() -> int:
         cases = [*aside(controllers), *(aside(acasxu, options.acasxu) if options.acasxu else ())]
         cases = [case for case in cases if options.match in case.name]
         if not cases:
             raise UsageError(f"no case contains {options.match!r}")
-        results = Results(options.csv, FIELDS, options.resume)
-        try:
-            with terminated_is_interrupted():
-                if "omlt" in chosen and not omlt_is_there(options.omlt_python, processes):
-                    chosen.remove("omlt")
-                run(cases, chosen, results, options.time_limit, options.omlt_python, processes)
-        finally:
-            processes.stop()
-            results.close()
+        with recording(options.csv, FIELDS, options.resume, processes.stop) as results:
+            if "omlt" in chosen and not omlt_is_there(options.omlt_python, processes):
+                chosen.remove("omlt")
+            run(cases, chosen, results, options.time_limit, options.omlt_python, processes)
         names = {case.name for case in cases}
         rows = [each for each in results.rows if each["case"] in names]
         code = report(rows)
-        if options.json is not None:
-            options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    except (UsageError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
-    return code
+        write_json(options.json, rows)
+        return code
+
+    return guarded(parser, script)
 
 
 def run(

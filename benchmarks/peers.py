@@ -14,7 +14,6 @@ Exit codes: 0 done, 1 a verdict of ours contradicts the listed one, 2 wrong usag
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import vnnlib
-from benchmarks.processes import Processes, aside, terminated_is_interrupted
-from benchmarks.results import Parser, Results, UsageError, positive, show
-from benchmarks.vnnlib import Instance, Outcome, Runner, read_instances
+from benchmarks.processes import Processes, aside, recording
+from benchmarks.results import Parser, Results, UsageError, guarded, positive, show, write_json
+from benchmarks.vnnlib import Instance, Outcome, Runner, of_instances, read_instances
 
 MARABOU = Path(__file__).resolve().parent / "workers" / "marabou.py"
 FIELDS = ("verifier", *vnnlib.FIELDS, "witness")
@@ -155,35 +154,25 @@ def main(arguments: Sequence[str] | None = None, commands: dict[str, Sequence[st
     if options.sample is not None and options.sample < 1:
         parser.error("--sample must be at least 1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
+
+    def script() -> int:
         instances = read_instances(options.folder, options.match)
-        if not instances:
-            raise UsageError(f"{options.folder}: no instance contains {options.match!r}")
         if options.sample is not None:
             instances = sample(instances, options.sample)
-        if commands is None:
+        chosen = commands
+        if chosen is None:
             require_marabou(options.python)
-            commands = {OURS: vnnlib.COMMAND, PEER: (options.python, str(MARABOU))}
-        runners = {name: Runner(command, options.grace) for name, command in commands.items()}
-        results = Results(options.csv, FIELDS, options.resume)
-        try:
-            with terminated_is_interrupted():
-                run(options.folder, instances, results, runners, options.time_limit)
-        finally:
-            for runner in runners.values():
-                runner.stop()
-            results.close()
-        wanted = {instance.key for instance in instances}
-        rows = [row for row in results.rows if (row["onnx"], row["vnnlib"]) in wanted]
+            chosen = {OURS: vnnlib.COMMAND, PEER: (options.python, str(MARABOU))}
+        runners = {name: Runner(command, options.grace) for name, command in chosen.items()}
+        stops = [runner.stop for runner in runners.values()]
+        with recording(options.csv, FIELDS, options.resume, *stops) as results:
+            run(options.folder, instances, results, runners, options.time_limit)
+        rows = of_instances(results.rows, instances)
         code = report(rows)
-        if options.json is not None:
-            options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    except (UsageError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
-    return code
+        write_json(options.json, rows)
+        return code
+
+    return guarded(parser, script)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from benchmarks.results import UsageError
+from benchmarks.results import Results, UsageError
 
 T = TypeVar("T")
 
@@ -196,3 +197,16 @@ def terminated_is_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def recording(path: Path, fields: Sequence[str], resume: bool, *stops: Callable[[], None]) -> Iterator[Results]:
+    """Open a result file for a run that may be interrupted; in the end what still runs is stopped."""
+    results = Results(path, fields, resume)
+    try:
+        with terminated_is_interrupted():
+            yield results
+    finally:
+        for stop in stops:
+            stop()
+        results.close()

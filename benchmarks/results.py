@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -80,6 +81,23 @@ class Results:
     def close(self) -> None:
         """Close the file."""
         os.close(self._handle)
+
+
+def guarded(parser: Parser, script: Callable[[], int]) -> int:
+    """Run a script and return its exit code; what the user has to change is one line and 2, an interruption 130."""
+    try:
+        return script()
+    except (UsageError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def write_json(path: Path | None, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write all rows as JSON, if anybody wants them."""
+    if path is not None:
+        path.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def positive(text: str) -> float:

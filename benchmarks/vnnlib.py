@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.processes import Finished, Processes, terminated_is_interrupted
-from benchmarks.results import Parser, Results, UsageError, positive
+from benchmarks.processes import Finished, Processes, recording
+from benchmarks.results import Parser, Results, UsageError, guarded, positive
 
 COMMAND = (sys.executable, "-m", "optverify.cli", "verify")
 FIELDS = ("onnx", "vnnlib", "listed", "verdict", "right", "exit", "cpu_seconds", "wall_seconds", "peak_mib", "reason")
@@ -98,7 +98,7 @@ def read_instances(folder: Path, match: str = "") -> list[Instance]:
     Raises
     ------
     UsageError
-        The file is missing or has a line that makes no sense; the message names the line.
+        The file is missing or has a line that makes no sense, which the message names; no line is left.
     """
     path = folder / "instances.csv"
     try:
@@ -126,7 +126,15 @@ def read_instances(folder: Path, match: str = "") -> list[Instance]:
         instance = Instance(named["onnx"], named["vnnlib"], timeout, listed)
         if match in f"{instance.onnx},{instance.vnnlib}":
             instances.setdefault(instance.key, instance)
+    if not instances:
+        raise UsageError(f"{folder}: no instance contains {match!r}")
     return list(instances.values())
+
+
+def of_instances(rows: Sequence[dict[str, str]], instances: Sequence[Instance]) -> list[dict[str, str]]:
+    """Return the rows of the given instances."""
+    wanted = {instance.key for instance in instances}
+    return [row for row in rows if (row["onnx"], row["vnnlib"]) in wanted]
 
 
 class Runner:
@@ -276,26 +284,17 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")
-    try:
+
+    def script() -> int:
         instances = read_instances(options.folder, options.match)
-        if not instances:
-            raise UsageError(f"{options.folder}: no instance contains {options.match!r}")
-        results = Results(options.csv, FIELDS, options.resume)
         runner = Runner(command, options.grace)
-        try:
-            with terminated_is_interrupted():
-                benchmark(options.folder, instances, results, runner, options.time_limit, options.jobs)
-        finally:
-            results.close()
-    except UsageError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
-    wanted = {instance.key for instance in instances}
-    rows = [row for row in results.rows if (row["onnx"], row["vnnlib"]) in wanted]
-    print(totals(rows))
-    return 1 if any(row["right"] == "NO" for row in rows) else 0
+        with recording(options.csv, FIELDS, options.resume, runner.stop) as results:
+            benchmark(options.folder, instances, results, runner, options.time_limit, options.jobs)
+        rows = of_instances(results.rows, instances)
+        print(totals(rows))
+        return 1 if any(row["right"] == "NO" for row in rows) else 0
+
+    return guarded(parser, script)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 """
 
 from optverify.bound import bound
+from optverify.certify import CertifiedAccuracy, certify
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.io import load, load_property
@@ -27,6 +28,7 @@ __all__ = [
     "BoundResult",
     "Box",
     "Case",
+    "CertifiedAccuracy",
     "CvxpyModel",
     "Linear",
     "ModelBound",
@@ -38,6 +40,7 @@ __all__ = [
     "Verification",
     "Witness",
     "bound",
+    "certify",
     "inputs",
     "load",
     "load_property",

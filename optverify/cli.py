@@ -1,4 +1,4 @@
-"""The command line: verify, check, bound, replay, show, solvers, vnnlib.
+"""The command line: verify, check, bound, replay, show, solvers, vnnlib; campaign and certify are in `cli_campaign`.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -95,6 +95,8 @@ def _say(text: str) -> None:
 
 
 def _build_parser() -> argparse.ArgumentParser:
+    from optverify.cli_campaign import add_commands
+
     parser = _Parser(
         prog="optverify",
         description="Neural-network verification in which every number is a theorem or is labelled a claim.",
@@ -179,6 +181,7 @@ def _build_parser() -> argparse.ArgumentParser:
     replay.set_defaults(run=_replay)
 
     _add_vnnlib(commands.add_parser("vnnlib", help="the solver command line of VNN-LIB 2.0: verify, supports"))
+    add_commands(commands)
 
     show = commands.add_parser("show", help="describe a network or property file")
     show.add_argument("file", metavar="FILE")

@@ -9,6 +9,7 @@
     │  └─ UnsupportedLayer (NotImplementedError)   an operator, named with its node
     ├─ OutputError (OSError)                   a result that cannot be written
     ├─ MissingExtra (ImportError)              an optional package, named with its extra
+    ├─ ExecutorError (RuntimeError)            processes or a cluster that cannot do the work
     ├─ SolverError (RuntimeError)              a solver that cannot be used or broke down
     │  ├─ SolverUnavailable
     │  ├─ UnsupportedProgram
@@ -98,6 +99,10 @@ class MissingExtra(OptverifyError, ImportError):
     def __init__(self, module: str, extra: str) -> None:
         self.module, self.extra = module, extra
         super().__init__(f"this needs the package {module!r}: install it with  pip install 'optverify[{extra}]'")
+
+
+class ExecutorError(OptverifyError, RuntimeError):
+    """A process that died, or a cluster that is gone; a campaign goes on when it is started again."""
 
 
 class SolverError(OptverifyError, RuntimeError):

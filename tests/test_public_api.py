@@ -43,7 +43,8 @@ BLOCK = """
 import sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "flint", "mosek", "onnxruntime", "matplotlib", "IPython", "vnnlib"}:
+        extras = "torch flint mosek onnxruntime matplotlib IPython vnnlib distributed pandas pyarrow"
+        if name.split(".")[0] in extras.split():
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Finder())
 """

@@ -1,0 +1,207 @@
+"""Certified accuracy: exact on networks whose radii are known, never above the truth where time is short."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optverify import Box, Network, Query, Verdict, certify, load_property, verify
+from optverify.campaign import Progress, Store
+from optverify.certificate import check_file
+from optverify.cli import main
+from optverify.errors import InputError, ShapeError
+from optverify.io.data import read_data
+
+LARGER = Network.from_arrays([(np.eye(2), np.zeros(2))])
+"""The larger input wins; the radius is half the difference."""
+
+POINTS = [["0.9", "0.1"], ["0.1", "0.7"], ["0.5", "0.5"], ["0.6", "0.5"], ["0.2", "0.8"]]
+LABELS = [0, 1, 0, 0, 0]
+"""Radii 2/5, 3/10, a tie, 1/20, misclassified."""
+
+EPS = ["0.3", "0.05", "0.04", "0.299", "0.5"]
+
+
+def test_curves_of_known_radii_are_exact(tmp_path: Path) -> None:
+    """At the radius itself there is a tie, which is a mistake: decided exactly, to the last digit."""
+    seen: list[Progress] = []
+    answer = certify(LARGER, POINTS, LABELS, EPS, store=str(tmp_path / "s"), progress=seen.append)
+    assert (answer.inputs, answer.correct, answer.clean_accuracy) == (5, 3, 0.6)
+    assert [level.eps for level in answer.levels] == [0.04, 0.05, 0.299, 0.3, 0.5]
+    assert [level.certified for level in answer.levels] == [3, 2, 2, 1, 0]
+    assert [level.falsified for level in answer.levels] == [2, 3, 3, 4, 5]
+    assert not any(level.undecided for level in answer.levels)
+    assert answer.certified_up_to == (3, 2, None, 0, None)
+    assert answer.falsified_from == (4, 3, 0, 1, 0)
+    assert answer.complete
+    assert list(answer.to_frame()["certified_accuracy"]) == [0.6, 0.4, 0.4, 0.2, 0.0]
+    assert list(answer.to_frame()["empirical_accuracy"]) == [0.6, 0.4, 0.4, 0.2, 0.0]
+    assert "certified 3 of 5, empirically robust 3 of 5, undecided 0" in str(answer)
+    assert all(p.total == 25 for p in seen)
+    with Store(str(tmp_path / "s")) as store:
+        rows = store.rows()
+    assert len(rows) <= 9  # a bisection: 3 inputs that are right, at most 3 of 5 radii each
+    assert certify(LARGER, POINTS, LABELS, EPS, store=str(tmp_path / "s")) == answer
+    with Store(str(tmp_path / "s")) as store:
+        assert store.rows() == rows
+
+
+def test_each_level_is_what_verify_says(tmp_path: Path) -> None:
+    """Monotone use changes no answer: a random network, every input, every radius; certificates are accepted."""
+    rng = np.random.default_rng(5)
+    net = Network.from_arrays([(rng.normal(size=(6, 3)), rng.normal(size=6)), (rng.normal(size=(3, 6)), np.zeros(3))])
+    points, radii = rng.uniform(0, 1, (6, 3)).astype(np.float32), ["0.02", "0.1", "0.3"]
+    labels = [int(np.argmax(net(x.astype(float)))) for x in points]
+    answer = certify(net, points, labels, radii, workers=2, certificates=str(tmp_path / "proofs"))
+    assert answer.correct == 6
+    for j, eps in enumerate(radii):
+        verdicts = [
+            verify(net, Query.robust(Box.around(x, eps), label, 3)).verdict
+            for x, label in zip(points, labels, strict=True)
+        ]
+        assert answer.levels[j].certified == verdicts.count(Verdict.VERIFIED)
+        assert answer.levels[j].falsified == verdicts.count(Verdict.FALSIFIED)
+    assert 0 < answer.levels[1].certified < 6
+    proofs = list((tmp_path / "proofs").glob("*.proof"))
+    assert len(proofs) >= 6
+    for proof in proofs:
+        check_file(str(proof), net, load_property(str(proof.with_suffix(".vnnlib"))))
+
+
+def test_what_is_not_decided_in_time_is_not_safe(tmp_path: Path) -> None:
+    """With no time to speak of there are no proofs; brackets stay on both sides of the truth."""
+    rng = np.random.default_rng(1)
+    sizes = (8, 60, 60, 60, 3)
+    steps = [(rng.normal(size=(m, n)) / np.sqrt(n), np.zeros(m)) for n, m in pairwise(sizes)]
+    net = Network.from_arrays(steps)
+    points = rng.uniform(0, 1, (2, 8))
+    labels = [int(np.argmax(net(x))) for x in points]
+    eps = ["1e-6", "0.05"]
+    answer = certify(net, points, labels, eps, time_limit=1e-3, store=str(tmp_path / "s"))
+    assert answer.correct == 2
+    with Store(str(tmp_path / "s")) as store:
+        verdicts = [row.verdict for row in store.rows()]
+    assert "unknown" in verdicts
+    undecided = [level.undecided for level in answer.levels]
+    assert sum(undecided) > 0
+    assert all(level.certified + level.falsified + level.undecided == 2 for level in answer.levels)
+    assert answer.to_dict()["levels"][1]["certified_accuracy"] < answer.to_dict()["levels"][1]["empirical_accuracy"]
+
+
+def test_wrong_data_are_one_error_before_the_work(tmp_path: Path) -> None:
+    """Sizes, labels, domains, values that are not numbers, radii."""
+    good = [[0.1, 0.2]]
+    for inputs, labels, eps, domain, piece in (
+        ([[0.1, 0.2, 0.3]], [0], 0.1, (0, 1), "3 values"),
+        (good, [0, 1], 0.1, (0, 1), "expected"),
+        ([0.1, 0.2], [0, 1], 0.1, (0, 1), "expected"),
+        ([[]], [0], 0.1, (0, 1), "0 values"),
+        (good, [2], 0.1, (0, 1), "from 0 to 1"),
+        (good, [-1], 0.1, (0, 1), "from 0 to 1"),
+        (good, [0.0], 0.1, (0, 1), "whole numbers"),
+        ([[0.1, np.nan]], [0], 0.1, (0, 1), r"inputs\[0\]"),
+        ([[0.1, np.inf]], [0], 0.1, None, r"inputs\[0\]"),
+        ([[0.1, 0.2], [0.1, 7]], [0, 0], 0.1, (0, 1), r"inputs\[1\].*domain|inputs\[1\].*outside"),
+        (good, [0], -0.1, (0, 1), "negative"),
+        (good, [0], [], (0, 1), "at least one"),
+        (good, [0], np.nan, (0, 1), "nan"),
+    ):
+        with pytest.raises((InputError, ShapeError), match=piece):
+            certify(LARGER, inputs, labels, eps, domain=domain, store=str(tmp_path / "s"))  # type: ignore[arg-type]
+    assert not (tmp_path / "s").exists()
+    one = Network.from_arrays([([[1.0, 1.0]], [0.0])])
+    with pytest.raises(InputError, match="at least 2 classes"):
+        certify(one, good, [0], 0.1)
+    with pytest.raises(InputError, match="at least one worker"):
+        certify(LARGER, good, [0], 0.1, workers=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Write a network of two 8-input classes as .nnet, and data in bytes."""
+    rng = np.random.default_rng(3)
+    sizes = (4, 24, 24, 2)
+    lines = [
+        "// random",
+        "3,4,2,24,",
+        ",".join(map(str, sizes)) + ",",
+        "0",
+        "0,0,0,0,",
+        "1,1,1,1,",
+        "0,0,0,0,0,",
+        "1,1,1,1,1,",
+    ]
+    for n, m in pairwise(sizes):
+        lines += [",".join(map(repr, row.tolist())) + "," for row in rng.normal(size=(m, n)) / np.sqrt(n)]
+        lines += [f"{value!r}," for value in (0.1 * rng.normal(size=m)).tolist()]
+    (tmp_path / "net.nnet").write_text("\n".join(lines) + "\n")
+    np.savez(tmp_path / "data.npz", images=rng.integers(0, 256, (6, 2, 2)).astype(np.uint8), y=rng.integers(0, 2, 6))
+    return tmp_path
+
+
+def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes are divided exactly; the answer comes as text and as JSON; a second run only reads."""
+    data, out = str(folder / "data.npz"), folder / "answer.json"
+    inputs, labels = read_data(data, 255)
+    assert {v.denominator for v in inputs.ravel()} <= {1, 3, 5, 15, 17, 51, 85, 255}
+    arguments = ["certify", str(folder / "net.nnet"), data, "--eps", "0.01,0.2", "--store", str(folder / "s")]
+    assert main(arguments) == 3
+    assert "outside" in capsys.readouterr().err
+    code = main([*arguments, "--divide-by", "255", "--json", str(out), "--workers", "2", "--timeout", "20"])
+    answer = json.loads(out.read_text())
+    assert code == 0
+    assert "Certified accuracy, l-inf" in capsys.readouterr().out
+    mine = certify(
+        str(folder / "net.nnet"), inputs, labels, [Fraction("0.2"), "0.01"], time_limit=20.0, store=str(folder / "s")
+    )
+    assert json.loads(json.dumps(mine.to_dict())) == answer
+    assert all(level["undecided"] == 0 for level in answer["levels"])
+
+
+@pytest.mark.parametrize(
+    ("options", "piece"),
+    [
+        (["--eps", "much"], "much"),
+        (["--eps", "0.1", "--domain", "0"], "expected two numbers"),
+        (["--eps", "0.1", "--divide-by", "0"], "positive"),
+        (["--eps", "0.1", "--solver", "none such"], "none such"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    folder: Path, options: list[str], piece: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3 and no store."""
+    arguments = ["certify", str(folder / "net.nnet"), str(folder / "data.npz"), "--store", str(folder / "s")]
+    assert main([*arguments, "--divide-by", "255", *options]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert piece in err
+    assert not (folder / "s").exists()
+
+
+def test_files_that_hold_no_data_are_refused(tmp_path: Path) -> None:
+    """Missing, torn, pickled, without the arrays."""
+    path = tmp_path / "data.npz"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_data(str(path))
+    path.write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match=r"not an \.npz"):
+        read_data(str(path))
+    np.savez(path, inputs=np.array([[object()]], dtype=object), labels=np.zeros(1, int))
+    with pytest.raises(InputError, match=r"not an \.npz"):
+        read_data(str(path))
+    np.savez(path, points=np.zeros((1, 2)))
+    with pytest.raises(InputError, match="expected inputs and labels"):
+        read_data(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"not an \.npz"):
+        read_data(str(path))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(InputError, match=r"not an \.npz"):
+        read_data(str(tmp_path / "one.npy"))
