@@ -9,6 +9,7 @@
 """
 
 from optverify.bound import bound
+from optverify.compare import Instance, compare, compare_instances
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.io import load, load_property
@@ -28,6 +29,7 @@ __all__ = [
     "Box",
     "Case",
     "CvxpyModel",
+    "Instance",
     "Linear",
     "ModelBound",
     "Network",
@@ -38,6 +40,8 @@ __all__ = [
     "Verification",
     "Witness",
     "bound",
+    "compare",
+    "compare_instances",
     "inputs",
     "load",
     "load_property",

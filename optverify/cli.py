@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 EXIT_ERROR = 3
 
+METHODS = ["interval", "crown", "alpha-crown", "triangle", "triangle+tightened"]
+METHODS += ["lifted", "lifted+cuts", "bigm", "exact"]
+"""Those of `search.methods`, which is imported where it is used; the tests know that they are the same."""
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse exits with 2 for a wrong command line; 2 means unknown here."""
@@ -104,8 +108,14 @@ def _build_parser() -> argparse.ArgumentParser:
     bound.add_argument(
         "--method",
         default="exact",
-        choices=["interval", "crown", "triangle", "lifted", "bigm", "exact"],
+        choices=METHODS,
         help="default: exact",
+    )
+    bound.add_argument(
+        "--bounds",
+        default="own",
+        choices=["own", "interval", "crown", "tightened"],
+        help="pre-activation bounds that the method starts from (default own: its own)",
     )
     bound.add_argument("--sense", default="min", choices=["min", "max"], help="default: min")
     bound.add_argument(
@@ -267,6 +277,7 @@ def _bound(options: argparse.Namespace) -> int:
             seed=options.seed,
             workers=_workers(options.workers),
             certificate=options.certificate,
+            bounds=options.bounds,
         )
         write(answer.to_dict())
     if options.json != "-":

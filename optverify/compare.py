@@ -1,0 +1,508 @@
+"""How tight are the methods? One table of rigorous bounds, claims, times and sizes.
+
+>>> from optverify import Box, Network
+>>> from optverify.compare import compare
+>>> net = Network.from_arrays([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0])])  # |x|
+>>> table = compare(net, Box([-1], [2]), ["Y_0"], methods=["interval", "triangle", "exact"], sense="max")
+>>> [round(value, 6) for value in table["bound"]]
+[3.0, 2.0, 2.0]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite, nan
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optverify.bound import Minimum, linear_objective
+from optverify.errors import InputError, OptverifyError, ShapeError, SolverUnavailable, UnsupportedProgram
+from optverify.expressions import Linear
+from optverify.formulations.program import Cone
+from optverify.network import Network
+from optverify.preactivation import Bounds
+from optverify.query import Box, Goal, Query, append_rows
+from optverify.results import Verdict, machine, versions
+from optverify.search import attack
+from optverify.search.methods import METHODS, PREACTIVATION, SEMIDEFINITE, Bounded, Task, preactivation_bounds
+from optverify.search.workers import cpu_seconds, one_thread
+from optverify.solvers import INTERIOR_POINT
+from optverify.solvers import get as get_solver
+from optverify.store import Store, key_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PROGRAMS = {
+    "triangle": "LP",
+    "triangle+tightened": "LP",
+    "lifted": "SDP",
+    "lifted+cuts": "SDP",
+    "bigm": "MILP",
+    "exact": "LP",
+}
+"""What kind of program each method that has one solves."""
+
+COLUMNS: Mapping[str, str] = {
+    "instance": "name of the instance",
+    "objective": "what is minimised or maximised; of a query, the left sides of a case's unsafe conditions",
+    "sense": "min or max",
+    "method": "see optverify.bound",
+    "solver": "as it was asked for; empty if the method has none",
+    "solver_version": "name and version of the solver that answered",
+    "preactivation": "of neurons: where they come from; tightened, or refined in the tree, where a method does so",
+    "bound": "rigorous: the optimum is not beyond it",
+    "claim": "what the solver says the optimum of its program is; proves nothing",
+    "loss": "from claim to bound; negative where the claim is not even true or another method's multipliers prove more",
+    "attained": "rigorous: the objective's exact value at the best point that this method found, rounded outward",
+    "gap": "from the bound to the best value attained by any method: the bound is off by at most this",
+    "closed": "per cent of the gap of the first method (the baseline) that is closed",
+    "verdict": "of a query: verified (bound > 0), falsified (the best point violates the case, exactly) or unknown",
+    "status": "done, a solver's status, or why there is no bound: unavailable, unsupported, error",
+    "reason": "the method's own words",
+    "seconds": "elapsed, without the pre-activation bounds that all share",
+    "cpu_seconds": "of all processes",
+    "bounds_seconds": "to make the shared pre-activation bounds, once for all methods",
+    "build_seconds": "to make the program; of triangle+tightened, with the tightening",
+    "solve_seconds": "in the solver, or in the tree",
+    "validate_seconds": "to make a bound of the duals",
+    "variables": "of the program; of a lifted relaxation, its variables z",
+    "rows": "of the program; of a lifted relaxation, its conditions",
+    "psd": "orders of the semidefinite matrices",
+    "binaries": "of the program",
+    "unstable": "neurons with l < 0 < u",
+    "nodes": "of the tree",
+    "programs": "solved",
+    "repeat": "0, 1, ...",
+    "semantics": "real: exact arithmetic over the weights in the file",
+    "network_sha256": "content digest",
+    "optverify": "version",
+    "machine": "where it ran",
+}
+"""The columns of :func:`compare`, in order, and what they hold; tags of instances come before them."""
+
+RETRIED = frozenset({"error", "unavailable", "interrupted"})
+"""Rows of these statuses are not kept for a run that goes on."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A network and what is asked about it.
+
+    Parameters
+    ----------
+    network : Network
+    question : Query or Box
+        A query asks for the verdict on each of its cases; a region comes with objectives.
+    objectives : sequence of Linear, str or (n_outputs,) array
+        All outputs, if there are none.
+    name : str
+    tags : mapping
+        Further columns, for instance ``{"radius": 0.1}``.
+
+    Raises
+    ------
+    InputError, ShapeError
+        A query with objectives, an objective that is not linear, sizes that disagree.
+    """
+
+    network: Network
+    question: Query | Box
+    objectives: Sequence[Linear | str | ArrayLike] = ()
+    name: str = ""
+    tags: Mapping[str, str | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = COLUMNS.keys() & self.tags.keys()
+        if taken:
+            raise InputError(f"{min(taken)!r} is a column of its own and cannot be a tag")
+        if isinstance(self.question, Query):
+            if len(self.objectives):
+                raise InputError("a query has its own objectives; pass its region to bound others")
+        elif self.question.size != self.network.n_inputs:
+            raise ShapeError(f"the region has {self.question.size} inputs, the network {self.network.n_inputs}")
+
+    def items(self, sense: str) -> Iterator[_Item]:
+        """Yield one item for each objective, or for each case."""
+        network, question = self.network, self.question
+        if isinstance(question, Query):
+            query = question
+            query.goals(network)  # sizes fit, or it raises
+            for k, case in enumerate(query.cases):
+                goal = Goal.pose(network, query, case.region, [k])
+                only = Query((case,), query.n_inputs, query.n_outputs)
+                text = ", ".join(str(atom.linear) for atom in case.unsafe) or "-1"
+                label = text if len(case.unsafe) < 2 else f"max({text})"
+                yield _Item(self, label, "min", goal, only, only.digest)
+            return
+        objectives = self.objectives if len(self.objectives) else [f"Y_{j}" for j in range(network.n_outputs)]
+        for objective in objectives:
+            linear = linear_objective(network, objective)
+            rows = append_rows(network, [linear if sense == "min" else -linear])
+            goal = Goal(rows, question, ((0,),), (0,), ((0,),))
+            ends = [str(v) for v in (*question.lower, *question.upper)]
+            yield _Item(self, str(linear), sense, goal, None, f"{linear} {' '.join(ends)}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    """One objective of one instance: what all methods are given."""
+
+    instance: Instance
+    objective: str
+    sense: str
+    goal: Goal
+    query: Query | None
+    identity: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How methods are run: what a row depends on beside its item and method.
+
+    Parameters
+    ----------
+    bounds : str
+        Pre-activation bounds that all methods start from.
+    time_limit : float, seconds, optional
+        For one method on one objective.
+    gap : float
+        Relative gap at which ``exact`` ends.
+    seed, workers : int
+    """
+
+    bounds: str = "crown"
+    time_limit: float | None = None
+    gap: float = 1e-6
+    seed: int = 0
+    workers: int = 1
+
+
+def compare(
+    network: Network,
+    question: Query | Box,
+    objectives: Sequence[Linear | str | ArrayLike] = (),
+    *,
+    methods: Sequence[str] = tuple(METHODS),
+    solvers: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+    bounds: str = "crown",
+    sense: Literal["min", "max"] = "min",
+    repeats: int = 1,
+    time_limit: float | None = None,
+    gap: float = 1e-6,
+    seed: int = 0,
+    workers: int = 1,
+    resume: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    name: str = "",
+) -> DataFrame:
+    """Bound the same objectives by several methods.
+
+    Parameters
+    ----------
+    network : Network
+    question : Query or Box
+        Of a query each case is an objective: the largest left side of its unsafe conditions. A bound above 0 proves
+        that the case is not reached.
+    objectives : sequence of Linear, str or (n_outputs,) array
+        Over a region; all outputs by default.
+    methods : sequence of str
+        Of :func:`optverify.bound`. The first one is the baseline of the column ``closed``.
+    solvers : sequence of str, or mapping from method to one or several, optional
+        A sequence is for the methods whose programs a solver takes. By default HiGHS, and our interior-point method for
+        the lifted relaxation.
+    bounds : str
+        Pre-activation bounds that *all* methods start from: ``crown``, ``interval`` or ``tightened``; or ``own``: what
+        each makes for itself, interval arithmetic for ``interval``.
+    sense : "min" or "max"
+    repeats : int
+        Rows for each method, which differ in their times.
+    time_limit : float, seconds, optional
+        For one method on one objective.
+    gap : float
+        See :func:`optverify.bound`.
+    seed, workers : int
+    resume : str, optional
+        File to which each row is written when it is done; rows that it has already are not computed again.
+    progress : callable, optional
+        Called with (rows done, rows in all, what comes next).
+    name : str
+        Of the instance.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each objective, method, solver and repeat, with :data:`COLUMNS`. A method that fails, cannot be used
+        or runs out of time is a row with a status. Ctrl-C ends it: the rest are rows with the status ``interrupted``.
+
+    Raises
+    ------
+    InputError
+        Unknown methods, solvers or bounds; a file that holds something else.
+    ShapeError
+        Sizes disagree.
+    """
+    return compare_instances(
+        [Instance(network, question, objectives, name)],
+        methods=methods,
+        solvers=solvers,
+        bounds=bounds,
+        sense=sense,
+        repeats=repeats,
+        time_limit=time_limit,
+        gap=gap,
+        seed=seed,
+        workers=workers,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def compare_instances(
+    instances: Iterable[Instance],
+    *,
+    methods: Sequence[str] = tuple(METHODS),
+    solvers: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+    bounds: str = "crown",
+    sense: Literal["min", "max"] = "min",
+    repeats: int = 1,
+    time_limit: float | None = None,
+    gap: float = 1e-6,
+    seed: int = 0,
+    workers: int = 1,
+    resume: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> DataFrame:
+    """Compare methods on several instances; see :func:`compare`."""
+    if bounds not in PREACTIVATION:
+        raise InputError(f"bounds must be one of {', '.join(PREACTIVATION)}, not {bounds!r}")
+    if sense not in ("min", "max"):
+        raise InputError(f"sense must be 'min' or 'max', not {sense!r}")
+    if not gap >= 0 or repeats < 1 or (time_limit is not None and not time_limit > 0):
+        raise InputError("gap must not be negative, repeats and time_limit must be positive")
+    plan = _plan(methods, solvers)
+    items = [item for instance in instances for item in instance.items(sense)]
+    options = Options(bounds, time_limit, gap, seed, workers)
+    with ExitStack() as stack:
+        stack.enter_context(one_thread())
+        store = stack.enter_context(Store(resume, RETRIED))
+        rows = list(_rows(items, plan, options, repeats, store, progress))
+    return _table(rows, methods[0])
+
+
+def _plan(
+    methods: Sequence[str], solvers: Sequence[str] | Mapping[str, str | Sequence[str]] | None
+) -> list[tuple[str, str | None]]:
+    """Pair methods with solvers, in order."""
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown or not methods:
+        raise InputError(f"unknown method {', '.join(map(repr, unknown))}; choose from {', '.join(METHODS)}")
+    if isinstance(solvers, str):
+        raise InputError("solvers is a list of names, or a mapping from method to names")
+    if isinstance(solvers, Mapping) and solvers.keys() - PROGRAMS.keys():
+        raise InputError(f"no solver for {min(solvers.keys() - PROGRAMS.keys())!r}: it has no program")
+    plan: list[tuple[str, str | None]] = []
+    for method in dict.fromkeys(methods):
+        if method not in PROGRAMS:
+            plan.append((method, None))
+            continue
+        if isinstance(solvers, Mapping):
+            given = solvers.get(method, ())
+            names = [given] if isinstance(given, str) else list(given)
+            for name in names:
+                _takes(name, PROGRAMS[method])  # an unknown name is an error at once
+        else:
+            names = [name for name in solvers or () if _takes(name, PROGRAMS[method])]
+        default = INTERIOR_POINT if method in SEMIDEFINITE else "highs"
+        plan.extend((method, name) for name in names or [default])
+    return plan
+
+
+def _takes(name: str, kind: str) -> bool:
+    """Tell whether a solver takes a kind of program."""
+    if name == INTERIOR_POINT:
+        return kind == "SDP"
+    solver = get_solver(name)
+    return {"LP": Cone.NONNEG in solver.cones, "SDP": Cone.PSD in solver.cones, "MILP": solver.mixed_integer}[kind]
+
+
+def _rows(
+    items: Sequence[_Item],
+    plan: Sequence[tuple[str, str | None]],
+    options: Options,
+    repeats: int,
+    store: Store,
+    progress: Callable[[int, int, str], None] | None,
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each item, method, solver and repeat; Ctrl-C makes the rest empty ones."""
+    total, done, stopped = len(items) * len(plan) * repeats, 0, False
+    shared = _Shared(options)
+    for item in items:
+        for method, solver in plan:
+            for repeat in range(repeats):
+                given = (item.instance.network.digest, item.identity, item.sense, method, solver, repeat)
+                key = key_of(*given, vars(options), versions()["optverify"])
+                row = store.get(key)
+                if row is None:
+                    row = _empty(item, method, solver, repeat, options) | {"status": "interrupted"}
+                    if not stopped:
+                        try:
+                            if progress is not None:
+                                what = (item.instance.name, item.objective, method)
+                                progress(done, total, " ".join(filter(None, what)))
+                            row |= shared.run(item, method, solver)
+                        except KeyboardInterrupt:
+                            stopped = True
+                        store.put(key, row)
+                stopped = stopped or row["status"] == "interrupted"
+                done += 1
+                # Names and tags are the caller's, and may have changed since the row was made.
+                yield {**item.instance.tags, **row, "instance": item.instance.name}
+    if progress is not None:
+        progress(total, total, "done")
+
+
+class _Shared:
+    """What the methods share: pre-activation bounds of the region, points from an attack on the objective."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._bounds: dict[tuple[str, Box, int], tuple[Bounds | None, float]] = {}
+        self._item: _Item | None = None
+        self._start = attack.Best()
+
+    def bounds(self, item: _Item) -> tuple[Bounds | None, float]:
+        """Return pre-activation bounds and the seconds that they took, once for all objectives over a region."""
+        goal = item.goal
+        key = (item.instance.network.digest, goal.region, goal.network.sizes[-2])
+        if key not in self._bounds:
+            began = time.perf_counter()
+            found = preactivation_bounds(goal, self.options.bounds, self.options.time_limit)
+            self._bounds = {key: (found, time.perf_counter() - began)}  # only the last region's: they may be large
+        return self._bounds[key]
+
+    def start(self, item: _Item) -> attack.Best:
+        """Return a copy of the best point of one attack."""
+        if self._item is not item:
+            self._item, self._start = item, attack.Best()
+            rng = np.random.default_rng(self.options.seed)
+            attack.attack(item.goal, item.goal.region.outward, self._start, rng, stop_at=-inf)
+            if self._start.point is None:  # every value overflowed: any point will do
+                region = item.goal.region.outward
+                self._start.point = 0.5 * region.lower + 0.5 * region.upper
+        return replace(self._start)
+
+    def run(self, item: _Item, method: str, solver: str | None) -> dict[str, Any]:
+        """Run one method; whatever goes wrong is a status."""
+        try:
+            known, bounds_seconds = self.bounds(item)
+            best, target = self.start(item), Minimum(item.goal, self.options.gap)
+            assert best.point is not None
+            target.offer(best.value, best.point)
+            options = self.options
+            task = Task(item.goal, target, best, solver, options.time_limit, None, options.workers, bounds=known)
+            began, cpu = time.perf_counter(), cpu_seconds()
+            found = METHODS[method](task)
+            spent = {"seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - cpu}
+        except SolverUnavailable as error:
+            return {"status": "unavailable", "reason": str(error)}
+        except UnsupportedProgram as error:
+            return {"status": "unsupported", "reason": str(error)}
+        except OptverifyError as error:
+            return {"status": "error", "reason": str(error)}
+        except Exception as error:  # a defect of ours loses a row, not the table
+            return {"status": "error", "reason": f"internal error, please report it: {type(error).__name__}: {error}"}
+        return _answer(item, found, target) | spent | {"bounds_seconds": bounds_seconds}
+
+
+def _empty(item: _Item, method: str, solver: str | None, repeat: int, options: Options) -> dict[str, Any]:
+    """Return a row of which only the question is known."""
+    refined = {"triangle+tightened": ", tightened by programs", "exact": ", refined in the tree"}.get(method, "")
+    own = {"interval": "interval"}.get(method, "crown") if options.bounds == "own" else options.bounds
+    return dict.fromkeys(COLUMNS) | {
+        "objective": item.objective,
+        "sense": item.sense,
+        "method": method,
+        "solver": solver or "",
+        "solver_version": "",
+        "preactivation": own + refined,
+        "verdict": "" if item.query is None else Verdict.UNKNOWN.value,
+        "reason": "",
+        "psd": "",
+        "repeat": repeat,
+        "semantics": "real",
+        "network_sha256": item.instance.network.digest,
+        "optverify": versions()["optverify"],
+        "machine": machine(),
+    }
+
+
+def _answer(item: _Item, found: Bounded, target: Minimum) -> dict[str, Any]:
+    sign = 1.0 if item.sense == "min" else -1.0
+    verdict = {} if item.query is None else {"verdict": _verdict(item, item.query, found.lower, target)}
+    size = found.size
+    return verdict | {
+        "solver_version": found.solved_by,
+        "bound": sign * found.lower,
+        "claim": None if found.claim is None else sign * found.claim,
+        "loss": None if found.claim is None else found.claim - found.lower,
+        "attained": sign * target.upper,
+        "status": found.status,
+        "reason": found.reason,
+        "build_seconds": found.build_seconds,
+        "solve_seconds": found.seconds,
+        "validate_seconds": found.validate_seconds,
+        "variables": None if size is None else size.variables,
+        "rows": None if size is None else size.rows,
+        "psd": "" if size is None else " ".join(map(str, size.psd)),
+        "binaries": None if size is None else size.binaries,
+        "unstable": found.unstable,
+        "nodes": found.nodes,
+        "programs": found.programs,
+    }
+
+
+def _verdict(item: _Item, query: Query, lower: float, target: Minimum) -> str:
+    if lower > 0:
+        return Verdict.VERIFIED.value
+    if target.point is not None and target.upper <= 0:
+        x = item.goal.region.clamp(target.point.tolist())
+        if query.violated_by(x, item.instance.network.enclose(x)) is not None:
+            return Verdict.FALSIFIED.value
+    return Verdict.UNKNOWN.value
+
+
+def _table(rows: Sequence[dict[str, Any]], baseline: str) -> DataFrame:
+    """Add the columns that several rows make, and return the table."""
+    import pandas as pd
+
+    tags = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in COLUMNS]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        keys = ("instance", "network_sha256", "objective", "sense", *tags)
+        groups.setdefault(tuple(row.get(key) for key in keys), []).append(row)
+    for group in groups.values():
+        _relate(group, baseline)
+    table = pd.DataFrame(rows, columns=[*tags, *COLUMNS])
+    numbers = ["bound", "claim", "loss", "attained", "gap", "closed"] + [c for c in COLUMNS if c.endswith("seconds")]
+    counts = ["variables", "rows", "binaries", "unstable", "nodes", "programs", "repeat"]
+    return table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(counts, "Int64"))
+
+
+def _relate(group: Sequence[dict[str, Any]], baseline: str) -> None:
+    """Fill in gap and closed: how far each bound is from the best value attained."""
+    sign = 1.0 if group[0]["sense"] == "min" else -1.0
+    best = min((sign * row["attained"] for row in group if row["attained"] is not None), default=nan)
+
+    def gap(row: dict[str, Any]) -> float:
+        return best - sign * row["bound"] if row["bound"] is not None else nan
+
+    first = next((gap(row) for row in group if row["method"] == baseline), nan)
+    for row in group:
+        row["gap"] = gap(row)
+        row["closed"] = 100.0 * (1.0 - row["gap"] / first) if isfinite(first) and first > 0 else nan
