@@ -1,4 +1,4 @@
-"""The command line: verify, bound, show, solvers.
+"""The command line: verify, bound, compare, check, show, solvers.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -123,6 +123,42 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     bound.add_argument("--gap", type=float, default=1e-6, metavar="G", help="relative gap of exact (default 1e-6)")
     bound.set_defaults(run=_bound)
+
+    comparison = commands.add_parser("compare", help="bound the property's cases (or objectives) by several methods")
+    comparison.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+    comparison.add_argument("property", metavar="PROP", help=".vnnlib file")
+    comparison.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD", help="default: all"
+    )
+    comparison.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="bound this over PROP's box instead; repeatable",
+    )
+    comparison.add_argument("--sense", default="min", choices=["min", "max"], help="of the objectives (default: min)")
+    comparison.add_argument(
+        "--bounds",
+        default="crown",
+        choices=["own", "interval", "crown", "tightened"],
+        help="pre-activation bounds that all methods start from (default: crown)",
+    )
+    comparison.add_argument("--solvers", nargs="+", metavar="NAME", help="each for the methods whose programs it takes")
+    comparison.add_argument("--repeats", type=_count, default=1, metavar="N", help="runs of each method (default 1)")
+    comparison.add_argument("--gap", type=float, default=1e-6, metavar="G", help="relative gap of exact (default 1e-6)")
+    comparison.add_argument(
+        "--time-limit", type=_seconds, metavar="S", help="seconds for each method on each objective"
+    )
+    comparison.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
+    comparison.add_argument("--workers", type=_count, default=1, metavar="N", help="processes of exact (default 1)")
+    comparison.add_argument("--format", default="markdown", choices=["markdown", "latex", "csv", "json"])
+    comparison.add_argument("--by-method", action="store_true", help="one line a method (markdown, latex)")
+    comparison.add_argument("--output", metavar="FILE", help="write the table here instead of standard output")
+    comparison.add_argument("--bibtex", metavar="FILE", help="write the methods' sources; LaTeX then cites them")
+    comparison.add_argument("--resume", metavar="FILE", help="keep rows here as they are done; go on with them")
+    comparison.add_argument("--quiet", action="store_true", help="no progress line")
+    comparison.set_defaults(run=_compare)
 
     for command in (verify, bound):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
@@ -287,6 +323,59 @@ def _bound(options: argparse.Namespace) -> int:
     return 0 if answer.complete else 2
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from optverify.compare import compare
+    from optverify.io import load, load_property
+    from optverify.io.expression import parse_linear
+    from optverify.tables import ENDED, rendered, sources
+
+    objectives = [parse_linear(text, "--objective") for text in options.objective]
+    _refuse_overwriting([options.output, options.bibtex, options.resume], [options.network, options.property])
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(_text_file(name)) for name in (options.output, options.bibtex)}
+        report = stack.enter_context(_rows_progress(options.quiet))
+        network, query = load(options.network), load_property(options.property)
+        table = compare(
+            network,
+            _only_region(query, options.property) if objectives else query,
+            objectives,
+            methods=options.methods,
+            solvers=options.solvers,
+            bounds=options.bounds,
+            sense=options.sense if objectives else "min",
+            repeats=options.repeats,
+            time_limit=options.time_limit,
+            gap=options.gap,
+            seed=options.seed,
+            workers=options.workers,
+            resume=options.resume,
+            progress=report,
+            name=f"{Path(options.network).stem}, {Path(options.property).name.split('.')[0]}",
+        )
+        files[options.output](
+            rendered(table, options.format, by_method=options.by_method, cite=options.bibtex is not None)
+        )
+        if options.bibtex is not None:
+            files[options.bibtex](sources(table))
+    return 0 if table.status.isin(ENDED).all() else 2
+
+
+@contextmanager
+def _text_file(path: str | None) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes a text to a file, whole or not at all; without a path, to standard output."""
+    from optverify.io.files import replacing
+
+    if path is None:
+        yield _say
+        return
+    with replacing(path) as stream:
+        yield lambda text: _discard(stream.write(text.encode() + b"\n"))
+
+
+def _discard(_: object) -> None:
+    """Take a value that is not wanted."""
+
+
 def _only_region(query: Query, path: str) -> Box:
     regions = list(dict.fromkeys(case.region for case in query.cases))
     if len(regions) != 1:
@@ -360,8 +449,22 @@ def _output(destination: str | None) -> Iterator[Callable[[dict[str, Any]], None
 
 
 @contextmanager
+def _rows_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Show how many rows of a table are done, as :func:`_progress` does."""
+    with _live(quiet) as show:
+        yield None if show is None else lambda done, total, what: show(f"{done} of {total} rows; {what}")
+
+
+@contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Show one live line on standard error where that is a terminal."""
+    """Show the state of a search."""
+    with _live(quiet) as show:
+        yield None if show is None else lambda progress: show(str(progress))
+
+
+@contextmanager
+def _live(quiet: bool) -> Iterator[Callable[[str], None] | None]:
+    """Give a function that shows one live line on standard error, where that is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -369,19 +472,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     from rich.live import Live
     from rich.text import Text
 
-    from optverify.report.text import rounded_down
-
     with Live(Text("reading"), console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
-
-        def report(p: Progress) -> None:
-            live.update(
-                Text(
-                    f"{p.nodes} nodes, {p.open} open, {p.closed:.1%} closed, bound {rounded_down(p.lower)}, "
-                    f"best point {p.upper:.6g}, gap {p.upper - p.lower:.3g}, {p.seconds:.0f} s"
-                )
-            )
-
-        yield report
+        yield lambda line: live.update(Text(line))
 
 
 if __name__ == "__main__":
