@@ -50,6 +50,7 @@ PROGRAMS = {
 
 COLUMNS: Mapping[str, str] = {
     "instance": "name of the instance",
+    "case": "number of the query's case, or of the objective",
     "objective": "what is minimised or maximised; of a query, the left sides of a case's unsafe conditions",
     "sense": "min or max",
     "method": "see optverify.bound",
@@ -78,7 +79,7 @@ COLUMNS: Mapping[str, str] = {
     "unstable": "neurons with l < 0 < u",
     "nodes": "of the tree",
     "programs": "solved",
-    "repeat": "0, 1, ...",
+    "repeat": "counts them from 0",
     "semantics": "real: exact arithmetic over the weights in the file",
     "network_sha256": "content digest",
     "optverify": "version",
@@ -138,15 +139,15 @@ class Instance:
                 only = Query((case,), query.n_inputs, query.n_outputs)
                 text = ", ".join(str(atom.linear) for atom in case.unsafe) or "-1"
                 label = text if len(case.unsafe) < 2 else f"max({text})"
-                yield _Item(self, label, "min", goal, only, only.digest)
+                yield _Item(self, k, label, "min", goal, only, only.digest)
             return
         objectives = self.objectives if len(self.objectives) else [f"Y_{j}" for j in range(network.n_outputs)]
-        for objective in objectives:
+        for k, objective in enumerate(objectives):
             linear = linear_objective(network, objective)
             rows = append_rows(network, [linear if sense == "min" else -linear])
             goal = Goal(rows, question, ((0,),), (0,), ((0,),))
             ends = [str(v) for v in (*question.lower, *question.upper)]
-            yield _Item(self, str(linear), sense, goal, None, f"{linear} {' '.join(ends)}")
+            yield _Item(self, k, str(linear), sense, goal, None, f"{linear} {' '.join(ends)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +155,7 @@ class _Item:
     """One objective of one instance: what all methods are given."""
 
     instance: Instance
+    case: int
     objective: str
     sense: str
     goal: Goal
@@ -427,6 +429,7 @@ def _empty(item: _Item, method: str, solver: str | None, repeat: int, options: O
     refined = {"triangle+tightened": ", tightened by programs", "exact": ", refined in the tree"}.get(method, "")
     own = {"interval": "interval"}.get(method, "crown") if options.bounds == "own" else options.bounds
     return dict.fromkeys(COLUMNS) | {
+        "case": item.case,
         "objective": item.objective,
         "sense": item.sense,
         "method": method,
@@ -486,13 +489,13 @@ def _table(rows: Sequence[dict[str, Any]], baseline: str) -> DataFrame:
     tags = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in COLUMNS]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        keys = ("instance", "network_sha256", "objective", "sense", *tags)
+        keys = ("instance", "network_sha256", "case", "objective", "sense", *tags)
         groups.setdefault(tuple(row.get(key) for key in keys), []).append(row)
     for group in groups.values():
         _relate(group, baseline)
     table = pd.DataFrame(rows, columns=[*tags, *COLUMNS])
     numbers = ["bound", "claim", "loss", "attained", "gap", "closed"] + [c for c in COLUMNS if c.endswith("seconds")]
-    counts = ["variables", "rows", "binaries", "unstable", "nodes", "programs", "repeat"]
+    counts = ["case", "variables", "rows", "binaries", "unstable", "nodes", "programs", "repeat"]
     return table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(counts, "Int64"))
 
 

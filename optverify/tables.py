@@ -136,8 +136,8 @@ def _listed(values: Iterable[str]) -> str:
 
 
 def _heading(row: Any) -> str:
-    name = f"{row.instance}: " if row.instance else ""
-    return f"{name}{row.sense} {row.objective}"
+    name = f"{row.instance}, " if row.instance else ""
+    return f"{name}{'case' if row.verdict else 'objective'} {row.case}: {row.sense} {row.objective}"
 
 
 def _outward(value: float, sense: str) -> str:
