@@ -11,11 +11,12 @@ import atexit
 import gc
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # the last search for garbage takes longer than to leave the memory to the system
     parser = _build_parser()
     options = parser.parse_args(arguments)
+    options.arguments = arguments
     try:
         return int(options.run(options))
     except OptverifyError as error:
@@ -90,6 +92,7 @@ def _build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--certificate", metavar="FILE", help="write a proof (or counterexample) and check it")
     verify.add_argument("--save", metavar="FILE", help="write the tree of a search that ends without a verdict")
     verify.add_argument("--resume", metavar="FILE", help="go on with such a tree (may be the same file as --save)")
+    verify.add_argument("--report", metavar="FILE", help="write a page of HTML that stands alone (extra plots)")
     verify.set_defaults(run=_verify)
 
     check = commands.add_parser(
@@ -157,6 +160,7 @@ def _build_parser() -> argparse.ArgumentParser:
     comparison.add_argument("--output", metavar="FILE", help="write the table here instead of standard output")
     comparison.add_argument("--bibtex", metavar="FILE", help="write the methods' sources; LaTeX then cites them")
     comparison.add_argument("--resume", metavar="FILE", help="keep rows here as they are done; go on with them")
+    comparison.add_argument("--report", metavar="FILE", help="write a page of HTML that stands alone (extra plots)")
     comparison.add_argument("--quiet", action="store_true", help="no progress line")
     comparison.set_defaults(run=_compare)
 
@@ -229,18 +233,23 @@ def _verify(options: argparse.Namespace) -> int:
     from optverify.verify import verify
 
     _check_solver(options.solver)
-    written = [options.json, options.certificate, options.save]
+    written = [options.json, options.certificate, options.save, options.report]
     _refuse_overwriting(written, [options.network, options.property])
     if options.resume is not None:
         _refuse_overwriting(written[:2], [options.resume])
-    with _output(options.json) as write, _progress(options.quiet) as report:
+    trace: list[Progress] = []
+    with (
+        _output(options.json) as write,
+        _page_file(options.report) as write_page,
+        _progress(options.quiet) as show,
+    ):
         network, query = load(options.network), load_property(options.property)
         answer = verify(
             network,
             query,
             time_limit=options.time_limit,
             solver=options.solver,
-            progress=report,
+            progress=_both(trace.append, show) if options.report else show,
             seed=options.seed,
             workers=_workers(options.workers),
             certificate=options.certificate,
@@ -248,6 +257,12 @@ def _verify(options: argparse.Namespace) -> int:
             resume=options.resume,
         )
         write(answer.to_dict())
+        if options.report is not None:
+            from optverify.pages import verification_page
+
+            files = {name: getattr(options, name) for name in ("network", "property", "certificate")}
+            files = {name: file for name, file in files.items() if file is not None}
+            write_page(verification_page(answer, network, query, trace=trace, files=files))
     if options.json != "-":
         _say(str(answer))
     return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
@@ -330,9 +345,11 @@ def _compare(options: argparse.Namespace) -> int:
     from optverify.tables import ENDED, rendered, sources
 
     objectives = [parse_linear(text, "--objective") for text in options.objective]
-    _refuse_overwriting([options.output, options.bibtex, options.resume], [options.network, options.property])
+    written = [options.output, options.bibtex, options.resume, options.report]
+    _refuse_overwriting(written, [options.network, options.property])
     with ExitStack() as stack:
         files = {name: stack.enter_context(_text_file(name)) for name in (options.output, options.bibtex)}
+        write_page = stack.enter_context(_page_file(options.report))
         report = stack.enter_context(_rows_progress(options.quiet))
         network, query = load(options.network), load_property(options.property)
         table = compare(
@@ -357,6 +374,15 @@ def _compare(options: argparse.Namespace) -> int:
         )
         if options.bibtex is not None:
             files[options.bibtex](sources(table))
+        if options.report is not None:
+            from optverify.pages import comparison_page
+
+            command = shlex.join(["optverify", *(options.arguments or sys.argv[1:])])
+            write_page(
+                comparison_page(
+                    table, f"Methods compared on {Path(options.network).name}, {Path(options.property).name}", command
+                )
+            )
     return 0 if table.status.isin(ENDED).all() else 2
 
 
@@ -370,6 +396,25 @@ def _text_file(path: str | None) -> Iterator[Callable[[str], None]]:
         return
     with replacing(path) as stream:
         yield lambda text: _discard(stream.write(text.encode() + b"\n"))
+
+
+def _page_file(path: str | None) -> AbstractContextManager[Callable[[str], None]]:
+    """Give a function that writes a page; find out before the work whether that will be possible."""
+    from optverify.errors import require
+
+    if path is None:
+        return nullcontext(_discard)
+    require("matplotlib", "plots").use("Agg")
+    return _text_file(path)
+
+
+def _both(first: Callable[[Progress], None], second: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        first(progress)
+        if second is not None:
+            second(progress)
+
+    return report
 
 
 def _discard(_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -212,7 +213,7 @@ def plot_trace(trace: Sequence[Progress], ax: Axes | None = None, *, by: str = "
         What a search reports: pass ``progress=trace.append`` to :func:`optverify.verify` or `bound`.
     ax : matplotlib Axes, optional
     by : str
-        ``seconds`` or ``nodes``.
+        ``seconds`` or ``nodes``. Searches of several regions stand one after the other.
 
     Raises
     ------
@@ -222,18 +223,24 @@ def plot_trace(trace: Sequence[Progress], ax: Axes | None = None, *, by: str = "
     if not trace or by not in ("seconds", "nodes"):
         raise InputError("pass what a search has reported, and by='seconds' or by='nodes'")
     ax = axes(ax)
-    x = np.array([float(getattr(p, by)) for p in trace])
-    lower, upper = (np.array([getattr(p, end) for p in trace]) for end in ("lower", "upper"))
-    for values, label, dash, marker in (
-        (upper, "best point (attained)", "--", "v"),
-        (lower, "bound (proved)", "-", "^"),
-    ):
-        shown = drawable(values)
-        ax.step(x[shown], values[shown], where="post", linestyle=dash, color="black", linewidth=1.2, label=label)
-        if shown.any():
-            ax.plot(x[shown][-1], values[shown][-1], marker=marker, color="black", linestyle="none")
-    both = drawable(lower) & drawable(upper)
-    ax.fill_between(x[both], lower[both], upper[both], step="post", color="#56b4e9", alpha=0.25, linewidth=0)
+    starts = [k for k, p in enumerate(trace) if k == 0 or p.nodes < trace[k - 1].nodes]
+    offset = 0.0
+    for first, last in pairwise([*starts, len(trace)]):
+        part = trace[first:last]
+        x = offset + np.array([float(getattr(p, by)) for p in part])
+        offset = float(x[-1])
+        lower, upper = (np.array([getattr(p, end) for p in part]) for end in ("lower", "upper"))
+        for values, label, dash, marker in (
+            (upper, "best point (attained)", "--", "v"),
+            (lower, "bound (proved)", "-", "^"),
+        ):
+            shown = drawable(values)
+            name = None if first else label
+            ax.step(x[shown], values[shown], where="post", linestyle=dash, color="black", linewidth=1.2, label=name)
+            if shown.any():
+                ax.plot(x[shown][-1], values[shown][-1], marker=marker, color="black", linestyle="none")
+        both = drawable(lower) & drawable(upper)
+        ax.fill_between(x[both], lower[both], upper[both], step="post", color="#56b4e9", alpha=0.25, linewidth=0)
     ax.set_xlabel(by)
     ax.set_ylabel("objective")
     ax.legend(frameon=False, fontsize="small")
