@@ -444,19 +444,10 @@ def _check_solver(name: str) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from optverify.interval import nearest
     from optverify.io import load, load_property
-    from optverify.report import text
 
     if options.file.endswith((".vnnlib", ".vnnlib.gz")):
-        query = load_property(options.file)
-        rows = {"inputs": str(query.n_inputs), "outputs": str(query.n_outputs), "SHA-256": query.digest}
-        for k, case in enumerate(query.cases):
-            ends = zip(case.region.lower, case.region.upper, strict=True)
-            box = ", ".join(f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(ends) if i < 8)
-            rows[f"case {k}"] = box + (", ..." if case.region.size > 8 else "")
-            rows[f"case {k} unsafe"] = " and ".join(f"({atom})" for atom in case.unsafe) or "everywhere"
-        _say(text.card(f"Property {options.file}", rows))
+        _say(load_property(options.file).describe())
     else:
         _say(load(options.file).describe())
     return 0

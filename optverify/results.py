@@ -47,6 +47,11 @@ class Certificate:
     write_seconds: float
     check_seconds: float
 
+    def _repr_html_(self) -> str:
+        rows = {"size": f"{self.bytes} bytes", "tree": f"{self.nodes} nodes, {self.leaves} leaves"}
+        rows["processor time"] = f"{self.write_seconds:.2f} s to write, {self.check_seconds:.2f} s to check"
+        return html.card("Certificate", rows)
+
 
 @dataclass(frozen=True)
 class Verification:
