@@ -2,9 +2,9 @@
 
     python -m benchmarks.tightness --rows rows.jsonl > benchmarks/results/tightness.md
 
-The controllers are asked their own properties, the reader of digits (64-30-30-10, trained here in seconds; needs PyTorch)
-whether the label of the first digits beats every other class, at several radii. A line a method; all start from the same
-pre-activation bounds. Rows are kept as they are done: the same command goes on.
+The controllers are asked their own properties, the reader of digits (64-30-30-10, trained here; needs PyTorch)
+whether the label of the first digits beats every other class, at several radii. A line a method; all start from the
+same pre-activation bounds. Rows are kept as they are done: the same command goes on.
 """
 
 from __future__ import annotations

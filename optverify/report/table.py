@@ -24,7 +24,7 @@ LATEX = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Text in rows and columns.
 
@@ -109,6 +109,9 @@ class Table:
 
     def __str__(self) -> str:
         return self.markdown()
+
+    def __repr__(self) -> str:
+        return f"<Table: {len(self.rows)} rows of {', '.join(self.columns)}>"
 
     def _repr_html_(self) -> str:
         return self.html()
