@@ -9,9 +9,10 @@
 """
 
 from optverify.bound import bound
-from optverify.compare import Instance, compare, compare_instances
+from optverify.compare import compare, compare_instances
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
+from optverify.instances import Instance
 from optverify.io import load, load_property
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo

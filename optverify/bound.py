@@ -22,7 +22,8 @@ from optverify.proof import Proof
 from optverify.query import Box, Case, Goal, Query, append_rows
 from optverify.results import BoundResult, versions
 from optverify.search import attack
-from optverify.search.methods import METHODS, PREACTIVATION, SEMIDEFINITE, Task, interrupted, preactivation_bounds
+from optverify.search.methods import METHODS, SEMIDEFINITE, interrupted
+from optverify.search.task import PREACTIVATION, Task, preactivation_bounds
 from optverify.search.tree import Progress
 from optverify.search.workers import one_thread
 from optverify.solvers import DEFAULT, INTERIOR_POINT, name_of

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from optverify import Box, Instance, Network, Query, bound, compare, compare_instances, outputs
-from optverify.compare import COLUMNS
 from optverify.errors import InputError, OutputError, ShapeError
+from optverify.instances import COLUMNS
 from optverify.search import methods as module
-from optverify.search.methods import METHODS, Bounded, Task
+from optverify.search.methods import METHODS
+from optverify.search.task import Bounded, Task
 
 FAST = ["interval", "crown", "triangle", "exact"]
 

@@ -13,7 +13,7 @@ from optverify.formulations import Weighted, triangle
 from optverify.progress import ProgressBar
 from optverify.results import Certificate
 from optverify.search import methods
-from optverify.search.methods import preactivation_bounds
+from optverify.search.task import preactivation_bounds
 from tests.test_compare import BOX, network
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -78,7 +78,7 @@ def test_an_interrupt_leaves_a_bound(method: str, monkeypatch: pytest.MonkeyPatc
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(methods, "_ascended", interrupt)
+    monkeypatch.setattr(methods, "ascended", interrupt)
     answer = bound(network(), BOX, "Y_0", method=method)
     assert not answer.complete
     assert "interrupted" in answer.reason

@@ -123,7 +123,7 @@ def plot_proved(table: DataFrame, ax: Axes | None = None, *, by: str = "radius")
     Parameters
     ----------
     table : pandas.DataFrame
-        Of queries; see ``tags`` of :class:`optverify.compare.Instance`.
+        Of queries; see ``tags`` of :class:`optverify.instances.Instance`.
     ax : matplotlib Axes, optional
     by : str
         A column of numbers.

@@ -22,7 +22,8 @@ from optverify import Box, Instance, Query, Verdict, bound, compare, compare_ins
 from optverify.errors import InputError, ShapeError
 from optverify.plots import plot_bounds, plot_gaps, plot_proved, plot_trace, plot_widths, slice_plot, svg
 from optverify.plots.style import OTHERS, STYLES
-from optverify.search.methods import METHODS, preactivation_bounds
+from optverify.search.methods import METHODS
+from optverify.search.task import preactivation_bounds
 from optverify.search.tree import Progress
 from tests.test_compare import BOX, network
 
