@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import inf, isfinite, nan, nextafter
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
@@ -236,7 +236,10 @@ def _relate(group: Sequence[dict[str, Any]], baseline: str) -> None:
     best = min((sign * row["attained"] for row in group if row["attained"] is not None), default=nan)
 
     def gap(row: dict[str, Any]) -> float:
-        return best - sign * row["bound"] if row["bound"] is not None else nan
+        if row["bound"] is None:
+            return nan
+        difference = best - sign * row["bound"]
+        return nextafter(difference, inf) if difference else 0.0  # rounded up: a theorem too
 
     first = next((gap(row) for row in group if row["method"] == baseline), nan)
     for row in group:

@@ -61,7 +61,7 @@ def test_verdicts_agree_with_the_exact_optimum(data: st.DataObject) -> None:
         assert all(v <= least - margin for v in oracle.trace(oracle.read(network), x)[-1])
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
 def test_every_method_encloses_the_exact_optimum(data: st.DataObject) -> None:
     """Lower <= optimum <= upper for all methods and senses; tighter methods are not looser; exact closes the gap."""

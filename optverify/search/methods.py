@@ -84,8 +84,9 @@ def lifted(task: Task, rounds: int = 0) -> Bounded:
             task.goal.network, region, root.bounds, objective, solver=solver, rounds=rounds, time_limit=task.time_limit
         )
     except InputError as error:  # overflow, or too large
-        failed = replace(_finished(root.lower, f"backward linear bounds only: {error}", root.unstable), complete=False)
-        return replace(failed, status=Status.FAILED.value)
+        failed = _finished(root.lower, f"backward linear bounds only: {error}", root.unstable)
+        asked = INTERIOR_POINT if solver == INTERIOR_POINT else None
+        return replace(failed, complete=False, status=Status.FAILED.value, solver=asked)
     _offer(task, answer.point)
     solution, relaxation = answer.solution, answer.lifted
     claim = None if isnan(solution.bound) else solution.bound

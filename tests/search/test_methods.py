@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from optverify.bound import Minimum
+from optverify.bound import Minimum, bound
 from optverify.errors import InputError
 from optverify.interval import Interval
 from optverify.network import Network
@@ -29,7 +29,7 @@ CHAINS = (
 """Each is at most the next; all are at most the exact optimum."""
 
 SLOW = {"triangle+tightened", "lifted", "lifted+cuts", "bigm"}
-"""For every eighth network only; tests/bounds/test_lifted.py has further ones of lifted relaxations."""
+"""For every seventh network only; tests/bounds/test_lifted.py has further ones of lifted relaxations."""
 
 
 def random_network(rng: np.random.Generator) -> Network:
@@ -75,7 +75,7 @@ def test_bounds_are_ordered_as_relaxations_are(seed: int) -> None:
         found = {
             name: method(replace(task, solver=INTERIOR_POINT) if "lifted" in name else task)
             for name, method in METHODS.items()
-            if (name not in SLOW or k % 8 == 0) and (name != "exact" or len(goal.groups[0]) == 1)
+            if (name not in SLOW or k % 7 == 0) and (name != "exact" or len(goal.groups[0]) == 1)
         }
         lower = {name: answer.lower for name, answer in found.items()}
         for chain in CHAINS:
@@ -90,8 +90,7 @@ def test_bounds_are_ordered_as_relaxations_are(seed: int) -> None:
         if "exact" in found:
             assert lower["alpha-crown"] <= lower["exact"]
             assert found["exact"].complete
-    tight = {tight for chain in CHAINS for tight in chain[1:]}
-    assert all(gained[name] for name in tight - {"bigm"}), gained
+    assert all(gained[name] for name in ("crown", "alpha-crown", "triangle")), gained
 
 
 def test_preactivation_bounds_are_nested_and_have_a_name() -> None:
@@ -113,3 +112,15 @@ def test_preactivation_bounds_are_nested_and_have_a_name() -> None:
 
 def _contains(outer: Interval, inner: Interval) -> bool:
     return bool((outer.lower <= inner.lower).all() and (inner.upper <= outer.upper).all())
+
+
+@pytest.mark.parametrize("method", ["lifted", "lifted+cuts"])
+def test_a_relaxation_that_is_too_large_leaves_a_bound(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is without it, and who was asked."""
+    monkeypatch.setattr("optverify.bounds.lifted.LARGEST", 3)
+    network = random_network(np.random.default_rng(0))
+    box = Box([-1] * network.n_inputs, [1] * network.n_inputs)
+    answer = bound(network, box, "Y_0", method=method)
+    assert not answer.complete
+    assert answer.solver == INTERIOR_POINT
+    assert answer.lower >= bound(network, box, "Y_0", method="crown").lower
