@@ -99,8 +99,8 @@ def slice_plot(
         _witness(ax, np.array(answer.witness.x_float()), origin, plane)
     ax.set_xlim(*extent[:2])
     ax.set_ylim(*extent[2:])
-    ax.set_xlabel(_name(plane[0], "s"))
-    ax.set_ylabel(_name(plane[1], "t"))
+    ax.set_xlabel(_name(origin, plane[0], "s"))
+    ax.set_ylabel(_name(origin, plane[1], "t"))
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper right", fontsize="small", framealpha=0.9)
     return ax
@@ -159,7 +159,7 @@ def _pieces(ax: Axes, s: Array, t: Array, network: Network, passed: Sequence[Arr
         changing = np.flatnonzero((z.min(axis=0) < 0) & (z.max(axis=0) > 0))
         for j in changing[: MOST_PIECES - drawn]:
             value = z[:, j].reshape(resolution, resolution)
-            ax.contour(s, t, value, levels=[0.0], colors="#444444", linewidths=0.5, linestyles="dotted")
+            ax.contour(s, t, value, levels=[0.0], colors="#7f7f7f", linewidths=0.6, linestyles="dotted")
         drawn += min(len(changing), MOST_PIECES - drawn)
 
 
@@ -171,13 +171,14 @@ def _region(ax: Axes, s: Array, t: Array, points: Array, region: Box, proved: bo
     depth = (inside / scale).min(axis=-1)
     if not (depth >= 0).any():
         return
+    dash = "-" if proved else "--"
     if proved:
+        ax.contourf(s, t, depth, levels=[0.0, np.inf], colors="white", alpha=0.55)
         ax.contourf(s, t, depth, levels=[0.0, np.inf], colors="none", hatches=["///"])
     if (depth < 0).any():
-        ax.contour(s, t, depth, levels=[0.0], colors="black", linewidths=2.0, linestyles="-" if proved else "--")
-    ax.plot(
-        [], [], color="black", linewidth=2.0, linestyle="-" if proved else "--", label="proved" if proved else "region"
-    )
+        ax.contour(s, t, depth, levels=[0.0], colors="white", linewidths=4.5)  # seen on dark colours too
+        ax.contour(s, t, depth, levels=[0.0], colors="black", linewidths=2.0, linestyles=dash)
+    ax.plot([], [], color="black", linewidth=2.0, linestyle=dash, label="proved" if proved else "region")
 
 
 def _witness(ax: Axes, point: Array, origin: Array, plane: Array) -> None:
@@ -188,7 +189,10 @@ def _witness(ax: Axes, point: Array, origin: Array, plane: Array) -> None:
     ax.plot(*place, marker="X", markersize=11, color="#d55e00", markeredgecolor="black", linestyle="none", label=label)
 
 
-def _name(direction: Array, otherwise: str) -> str:
-    """Name an axis: of a unit vector, how far its input is moved."""
-    nonzero = np.flatnonzero(direction)
-    return f"X_{nonzero[0]} from x" if nonzero.size == 1 and direction[nonzero[0]] == 1 else otherwise
+def _name(origin: Array, direction: Array, otherwise: str) -> str:
+    """Name an axis: along a unit vector, the input that changes and where it starts."""
+    (moved,) = np.nonzero(direction)
+    if moved.size != 1 or direction[moved[0]] != 1:
+        return otherwise
+    start = origin[moved[0]]
+    return f"X_{moved[0]}" + (f" {'-' if start > 0 else '+'} {abs(start):.4g}" if start else "")
