@@ -10,8 +10,10 @@
 
 from optverify.bound import bound
 from optverify.certify import CertifiedAccuracy, certify
+from optverify.compare import compare, compare_instances
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
+from optverify.instances import Instance
 from optverify.io import load, load_property
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
@@ -30,6 +32,7 @@ __all__ = [
     "Case",
     "CertifiedAccuracy",
     "CvxpyModel",
+    "Instance",
     "Linear",
     "ModelBound",
     "Network",
@@ -41,6 +44,8 @@ __all__ = [
     "Witness",
     "bound",
     "certify",
+    "compare",
+    "compare_instances",
     "inputs",
     "load",
     "load_property",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from typing import BinaryIO, Literal
 
@@ -24,7 +25,8 @@ from optverify.proof import Proof
 from optverify.query import Box, Case, Goal, Query, append_rows
 from optverify.results import BoundResult, versions
 from optverify.search import attack
-from optverify.search.methods import METHODS, Bounded, Task
+from optverify.search.methods import METHODS, SEMIDEFINITE, interrupted
+from optverify.search.task import PREACTIVATION, Bounded, Task, preactivation_bounds
 from optverify.search.tree import Progress
 from optverify.search.workers import one_thread
 from optverify.semantics import REAL, Semantics, named
@@ -35,8 +37,8 @@ MARGIN = Fraction(1, 2**30)
 """A certificate says that the optimum is above the bound less this part of it (or of 1): room for its rounding."""
 
 
-class _Minimum:
-    """Search target: the least value of one row, to within a gap."""
+class Minimum:
+    """Search target: the least value of a goal's only group, to within a gap."""
 
     def __init__(self, goal: Goal, gap: float) -> None:
         self.goal, self.gap = goal, gap
@@ -50,7 +52,8 @@ class _Minimum:
         if value < self._tried:
             self._tried = value
             x = self._point(point)
-            low, high = self.goal.network.enclose(x)[0]
+            rows = self.goal.network.enclose(x)
+            low, high = (max(rows[r][end] for r in self.goal.groups[0]) for end in (0, 1))
             upper = round_up(high)
             if upper < self.upper or self.point is None:
                 self.upper, self.point, self.exact = upper, np.array([nearest(v) for v in x]), nearest((low + high) / 2)
@@ -85,6 +88,7 @@ def bound(
     seed: int = 0,
     workers: int = 1,
     certificate: str | None = None,
+    bounds: str = "own",
 ) -> BoundResult:
     """Enclose the optimum of a linear objective of the outputs (and inputs) over a box.
 
@@ -98,8 +102,10 @@ def bound(
         As in :func:`optverify.verify`. In floating point the optimum is that over all executions, at all points of the
         box that are numbers of the format; `lower` holds on all of the box.
     method : str
-        ``interval``, ``crown``, ``triangle``, ``lifted`` (semidefinite), ``bigm`` (a claim with a rigorous root
-        bound), or ``exact`` (branch and bound until the gap is closed).
+        ``interval``, ``crown``, ``alpha-crown`` (slopes chosen by ascent), ``triangle``, ``triangle+tightened``
+        (pre-activation bounds by linear programs first), ``lifted`` (semidefinite), ``lifted+cuts`` (with products of
+        conditions), ``bigm`` (a claim with a rigorous root bound), or ``exact`` (branch and bound until the gap is
+        closed). Each includes those before it that its relaxation implies.
     sense : "min" or "max"
     solver : str or Solver or None
         By default HiGHS, and for ``lifted`` the package's own interior-point method; ``auto`` chooses by size and by
@@ -115,6 +121,9 @@ def bound(
         With ``exact``: a file for the proof of the bound, once the gap is closed. The property that it proves is
         written beside it, with ``.vnnlib`` appended to the name: the objective is beyond the bound by more than
         2**-30 (of itself, or of 1).
+    bounds : str
+        The pre-activation bounds that the method starts from: ``own`` (interval arithmetic for ``interval``, backward
+        bounds for the others), ``interval``, ``crown`` or ``tightened`` (by linear programs).
 
     Returns
     -------
@@ -148,14 +157,17 @@ def bound(
     original, network = network, deployed(network, arithmetic)
     least = linear if sense == "min" else -linear
     if solver == DEFAULT:
-        solver = INTERIOR_POINT if method == "lifted" else "highs"
+        solver = INTERIOR_POINT if method in SEMIDEFINITE else "highs"
     if certificate is not None:
         _text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
-    target, best = _Minimum(goal, gap), attack.Best()
+    target, best = Minimum(goal, gap), attack.Best()
+    if bounds not in PREACTIVATION:
+        raise InputError(f"bounds must be one of {', '.join(PREACTIVATION)}, not {bounds!r}")
     proof = None if certificate is None else Proof()
     obstacle = possible_overflow(network, region.outward)
     certified = None
+    task = Task(goal, target, best, solver, time_limit, progress, workers, proof)
     with one_thread(), ExitStack() as stack:
         streams = [stack.enter_context(replacing(certificate + end)) for end in ("", ".vnnlib")] if certificate else []
         try:
@@ -165,9 +177,11 @@ def bound(
             if obstacle:
                 result = Bounded(-np.inf, None, False, obstacle)
             else:
-                result = METHODS[method](Task(goal, target, best, solver, time_limit, progress, workers, proof))
+                known = preactivation_bounds(goal, bounds, time_limit)
+                task = replace(task, bounds=known)
+                result = METHODS[method](task)
         except KeyboardInterrupt:
-            result = Bounded(-np.inf, None, False, "interrupted")
+            result = Bounded(-np.inf, None, False, obstacle) if obstacle else interrupted(task)
         if streams:
             certified = result.complete and np.isfinite(result.lower)
         if certified and proof is not None:

@@ -25,7 +25,7 @@ from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
 from optverify.proof import Close, InputSplit, Proof
 from optverify.query import Goal, Query
-from optverify.records import Header, read, read_header, read_trees
+from optverify.records import Header, read_header, read_trees
 from optverify.safe.multipliers import Frame, LinearBounds, Multipliers, Slopes, relu_slopes
 from optverify.semantics import REAL
 
@@ -414,13 +414,14 @@ def resumed(path: str, network: Network, query: Query, goals: Sequence[Goal]) ->
     """
     try:
         with Path(path).open("rb") as stream:
-            header, proofs = read(stream, goals)
+            header = read_header(stream)
+            if header.kind != "unfinished":
+                raise RejectedCertificate(f"{path} is a certificate, not a saved search")
+            if (header.network, header.property) != (network_digest(network), property_digest(query)):
+                raise RejectedCertificate(f"{path} is about another network or another property")
+            proofs = read_trees(stream, header, goals)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    if header.kind != "unfinished":
-        raise RejectedCertificate(f"{path} is a certificate, not a saved search")
-    if (header.network, header.property) != (network_digest(network), property_digest(query)):
-        raise RejectedCertificate(f"{path} is about another network or another property")
     return [(proof, check_tree(goal, proof)) for goal, proof in zip(goals, proofs, strict=True)]
 
 
@@ -443,9 +444,9 @@ def check(stream: BinaryIO, network: Network, query: Query) -> Header:
     header = read_header(stream)
     network = under(network, query, header)
     goals = query.goals(network)
-    proofs = read_trees(stream, header, goals)
     if (header.network, header.property) != (network_digest(network), property_digest(query)):
         raise RejectedCertificate("the certificate is about another network or another property")
+    proofs = read_trees(stream, header, goals)
     if header.kind == "falsified":
         _check_point(header, network, query)
         return header

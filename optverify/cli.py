@@ -1,4 +1,4 @@
-"""The command line: verify, check, bound, replay, show, solvers, vnnlib; campaign and certify are in `cli_campaign`.
+"""The command line; `cli_campaign` has campaign and certify.
 
 Exit codes: 0 verified (or done), 1 falsified, 2 unknown (or stopped early), 3 error. Results go to standard
 output, progress and errors to standard error.
@@ -11,11 +11,12 @@ import atexit
 import gc
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -45,6 +46,9 @@ CAPABILITIES = (
     "unsat-proofs",
 )
 """What VNN-LIB 2.0 lets one ask a solver."""
+METHODS = ["interval", "crown", "alpha-crown", "triangle", "triangle+tightened"]
+METHODS += ["lifted", "lifted+cuts", "bigm", "exact"]
+"""Those of `search.methods`, which is imported where it is used; the tests know that they are the same."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # the last search for garbage takes longer than to leave the memory to the system
     parser = _build_parser()
     options = parser.parse_args(arguments)
+    options.arguments = arguments
     try:
         return int(options.run(options))
     except OptverifyError as error:
@@ -118,6 +123,7 @@ def _build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--certificate", metavar="FILE", help="write a proof (or counterexample) and check it")
     verify.add_argument("--save", metavar="FILE", help="write the tree of a search that ends without a verdict")
     verify.add_argument("--resume", metavar="FILE", help="go on with such a tree (may be the same file as --save)")
+    verify.add_argument("--report", metavar="FILE", help="write a page of HTML that stands alone (extra plots)")
     verify.set_defaults(run=_verify)
 
     check = commands.add_parser(
@@ -136,8 +142,14 @@ def _build_parser() -> argparse.ArgumentParser:
     bound.add_argument(
         "--method",
         default="exact",
-        choices=["interval", "crown", "triangle", "lifted", "bigm", "exact"],
+        choices=METHODS,
         help="default: exact",
+    )
+    bound.add_argument(
+        "--bounds",
+        default="own",
+        choices=["own", "interval", "crown", "tightened"],
+        help="pre-activation bounds that the method starts from (default own: its own)",
     )
     bound.add_argument("--sense", default="min", choices=["min", "max"], help="default: min")
     bound.add_argument(
@@ -145,6 +157,43 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     bound.add_argument("--gap", type=float, default=1e-6, metavar="G", help="relative gap of exact (default 1e-6)")
     bound.set_defaults(run=_bound)
+
+    comparison = commands.add_parser("compare", help="bound the property's cases (or objectives) by several methods")
+    comparison.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+    comparison.add_argument("property", metavar="PROP", help=".vnnlib file")
+    comparison.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD", help="default: all"
+    )
+    comparison.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="bound this over PROP's box instead; repeatable",
+    )
+    comparison.add_argument("--sense", default="min", choices=["min", "max"], help="of the objectives (default: min)")
+    comparison.add_argument(
+        "--bounds",
+        default="crown",
+        choices=["own", "interval", "crown", "tightened"],
+        help="pre-activation bounds that all methods start from (default: crown)",
+    )
+    comparison.add_argument("--solvers", nargs="+", metavar="NAME", help="each for the methods whose programs it takes")
+    comparison.add_argument("--repeats", type=_count, default=1, metavar="N", help="runs of each method (default 1)")
+    comparison.add_argument("--gap", type=float, default=1e-6, metavar="G", help="relative gap of exact (default 1e-6)")
+    comparison.add_argument(
+        "--time-limit", type=_seconds, metavar="S", help="seconds for each method on each objective"
+    )
+    comparison.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
+    comparison.add_argument("--workers", type=_count, default=1, metavar="N", help="processes of exact (default 1)")
+    comparison.add_argument("--format", default="markdown", choices=["markdown", "latex", "csv", "json"])
+    comparison.add_argument("--by-method", action="store_true", help="one line a method (markdown, latex)")
+    comparison.add_argument("--output", metavar="FILE", help="write the table here instead of standard output")
+    comparison.add_argument("--bibtex", metavar="FILE", help="write the methods' sources; LaTeX then cites them")
+    comparison.add_argument("--resume", metavar="FILE", help="keep rows here as they are done; go on with them")
+    comparison.add_argument("--report", metavar="FILE", help="write a page of HTML that stands alone (extra plots)")
+    comparison.add_argument("--quiet", action="store_true", help="no progress line")
+    comparison.set_defaults(run=_compare)
 
     for command in (verify, bound):
         command.add_argument(
@@ -260,11 +309,16 @@ def _verify(options: argparse.Namespace) -> int:
     from optverify.verify import verify
 
     _check_solver(options.solver)
-    written = [options.json, options.certificate, options.save]
+    written = [options.json, options.certificate, options.save, options.report]
     _refuse_overwriting(written, [options.network, options.property])
     if options.resume is not None:
         _refuse_overwriting(written[:2], [options.resume])
-    with _output(options.json) as write, _progress(options.quiet) as report:
+    trace: list[Progress] = []
+    with (
+        _output(options.json) as write,
+        _page_file(options.report) as write_page,
+        _progress(options.quiet) as show,
+    ):
         network, query = _network_and_query(options)
         answer = verify(
             network,
@@ -273,7 +327,7 @@ def _verify(options: argparse.Namespace) -> int:
             time_limit=options.time_limit,
             solver=options.solver,
             relaxation=options.relaxation,
-            progress=report,
+            progress=_both(trace.append, show) if options.report else show,
             seed=options.seed,
             workers=_workers(options.workers),
             certificate=options.certificate,
@@ -281,6 +335,12 @@ def _verify(options: argparse.Namespace) -> int:
             resume=options.resume,
         )
         write(answer.to_dict())
+        if options.report is not None:
+            from optverify.pages import verification_page
+
+            files = {name: getattr(options, name) for name in ("network", "property", "certificate")}
+            files = {name: file for name, file in files.items() if file is not None}
+            write_page(verification_page(answer, network, query, trace=trace, files=files))
     if options.json != "-":
         _say(str(answer))
     return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
@@ -371,6 +431,7 @@ def _bound(options: argparse.Namespace) -> int:
             seed=options.seed,
             workers=_workers(options.workers),
             certificate=options.certificate,
+            bounds=options.bounds,
         )
         write(answer.to_dict())
     if options.json != "-":
@@ -378,6 +439,89 @@ def _bound(options: argparse.Namespace) -> int:
         if any(case.unsafe for case in query.cases):
             _say("  the region is the box of PROP alone; its other conditions are not used")
     return 0 if answer.complete else 2
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from optverify.compare import compare
+    from optverify.io import load, load_property
+    from optverify.io.expression import parse_linear
+    from optverify.tables import ENDED, rendered, sources
+
+    objectives = [parse_linear(text, "--objective") for text in options.objective]
+    written = [options.output, options.bibtex, options.resume, options.report]
+    _refuse_overwriting(written, [options.network, options.property])
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(_text_file(name)) for name in (options.output, options.bibtex)}
+        write_page = stack.enter_context(_page_file(options.report))
+        report = stack.enter_context(_rows_progress(options.quiet))
+        network, query = load(options.network), load_property(options.property)
+        table = compare(
+            network,
+            _only_region(query, options.property) if objectives else query,
+            objectives,
+            methods=options.methods,
+            solvers=options.solvers,
+            bounds=options.bounds,
+            sense=options.sense if objectives else "min",
+            repeats=options.repeats,
+            time_limit=options.time_limit,
+            gap=options.gap,
+            seed=options.seed,
+            workers=options.workers,
+            resume=options.resume,
+            progress=report,
+            name=f"{Path(options.network).stem}, {Path(options.property).name.split('.')[0]}",
+        )
+        files[options.output](
+            rendered(table, options.format, by_method=options.by_method, cite=options.bibtex is not None)
+        )
+        if options.bibtex is not None:
+            files[options.bibtex](sources(table))
+        if options.report is not None:
+            from optverify.pages import comparison_page
+
+            command = shlex.join(["optverify", *(options.arguments or sys.argv[1:])])
+            write_page(
+                comparison_page(
+                    table, f"Methods compared on {Path(options.network).name}, {Path(options.property).name}", command
+                )
+            )
+    return 0 if table.status.isin(ENDED).all() else 2
+
+
+@contextmanager
+def _text_file(path: str | None) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes a text to a file, whole or not at all; without a path, to standard output."""
+    from optverify.io.files import replacing
+
+    if path is None:
+        yield _say
+        return
+    with replacing(path) as stream:
+        yield lambda text: _discard(stream.write(text.encode() + b"\n"))
+
+
+def _page_file(path: str | None) -> AbstractContextManager[Callable[[str], None]]:
+    """Give a function that writes a page; find out before the work whether that will be possible."""
+    from optverify.errors import require
+
+    if path is None:
+        return nullcontext(_discard)
+    require("matplotlib", "plots").use("Agg")
+    return _text_file(path)
+
+
+def _both(first: Callable[[Progress], None], second: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        first(progress)
+        if second is not None:
+            second(progress)
+
+    return report
+
+
+def _discard(_: object) -> None:
+    """Take a value that is not wanted."""
 
 
 def _only_region(query: Query, path: str) -> Box:
@@ -436,21 +580,10 @@ def _point(path: str) -> tuple[list[Fraction], str]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from optverify.interval import nearest
     from optverify.io import load, load_property
-    from optverify.report import text
 
     if options.file.endswith((".vnnlib", ".vnnlib.gz")):
-        query = load_property(options.file)
-        rows = {"inputs": str(query.n_inputs), "outputs": str(query.n_outputs), "SHA-256": query.digest}
-        if query.declared is not None:
-            rows["about"] = str(query.declared)
-        for k, case in enumerate(query.cases):
-            ends = zip(case.region.lower, case.region.upper, strict=True)
-            box = ", ".join(f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(ends) if i < 8)
-            rows[f"case {k}"] = box + (", ..." if case.region.size > 8 else "")
-            rows[f"case {k} unsafe"] = " and ".join(f"({atom})" for atom in case.unsafe) or "everywhere"
-        _say(text.card(f"Property {options.file}", rows))
+        _say(load_property(options.file).describe())
     else:
         _say(load(options.file).describe())
     return 0
@@ -488,8 +621,22 @@ def _output(destination: str | None) -> Iterator[Callable[[dict[str, Any]], None
 
 
 @contextmanager
+def _rows_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Show how many rows of a table are done, as :func:`_progress` does."""
+    with _live(quiet) as show:
+        yield None if show is None else lambda done, total, what: show(f"{done} of {total} rows; {what}")
+
+
+@contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Show one live line on standard error where that is a terminal."""
+    """Show the state of a search."""
+    with _live(quiet) as show:
+        yield None if show is None else lambda progress: show(str(progress))
+
+
+@contextmanager
+def _live(quiet: bool) -> Iterator[Callable[[str], None] | None]:
+    """Give a function that shows one live line on standard error, where that is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -497,19 +644,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     from rich.live import Live
     from rich.text import Text
 
-    from optverify.report.text import rounded_down
-
     with Live(Text("reading"), console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
-
-        def report(p: Progress) -> None:
-            live.update(
-                Text(
-                    f"{p.nodes} nodes, {p.open} open, {p.closed:.1%} closed, bound {rounded_down(p.lower)}, "
-                    f"best point {p.upper:.6g}, gap {p.upper - p.lower:.3g}, {p.seconds:.0f} s"
-                )
-            )
-
-        yield report
+        yield lambda line: live.update(Text(line))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from optverify.interval import Array, Interval
 from optverify.network import Affine, Network
+from optverify.report import html
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,17 @@ class Bounds:
         """Return, for each Relu, which rectified coordinates have l < 0 < u."""
         masks = (layer.mask for layer in network.layers if not isinstance(layer, Affine))
         return tuple(mask & (z.lower < 0) & (z.upper > 0) for mask, z in zip(masks, self.layers, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<Bounds: {len(self.layers)} ReLU layers, {', '.join(str(z.shape[-1]) for z in self.layers)} values>"
+
+    def _repr_html_(self) -> str:
+        rows = {}
+        for k, (z, width) in enumerate(zip(self.layers, widths(self), strict=True), 1):
+            crossing = int(((z.lower < 0) & (z.upper > 0)).sum())
+            middle = f"{float(np.median(width)):.4g}" if width.size else "-"
+            rows[f"layer {k}"] = f"{width.size} intervals, {crossing} with 0 inside, median width {middle}"
+        return html.card("Pre-activation bounds (proved)", rows)
 
     def intersect(self, other: Bounds) -> Bounds:
         """Return the bounds that hold when both do."""

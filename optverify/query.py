@@ -17,9 +17,13 @@ from optverify.errors import InputError, ShapeError
 from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
 from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.network import Affine, Network
+from optverify.report import html, text
 from optverify.semantics import REAL, Semantics, named
 
 MIN_NORMAL = 2.0**-1022
+
+SHOWN = 8
+"""Inputs of a box, or cases of a query, that a description lists."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ class Box:
                 )
             lower, upper = [max(v, low) for v in lower], [min(v, high) for v in upper]
         return cls(tuple(lower), tuple(upper))
+
+    def __str__(self) -> str:
+        sides = list(zip(self.lower, self.upper, strict=True))
+        ends = [f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(sides[:SHOWN])]
+        return ", ".join(ends) + (f", and {len(sides) - SHOWN} more" if len(sides) > SHOWN else "")
 
     @property
     def size(self) -> int:
@@ -267,6 +276,29 @@ class Query:
                 f"as {asked}"
             )
         return self.declared.semantics
+
+    def describe(self) -> str:
+        """Return a few lines of text about the query."""
+        return text.card(f"Property {self.text}".strip(), self._rows())
+
+    def __repr__(self) -> str:
+        return (
+            f"<Query {self.text!r}: {len(self.cases)} unsafe cases, {self.n_inputs} inputs, {self.n_outputs} outputs>"
+        )
+
+    def _repr_html_(self) -> str:
+        return html.card(f"Property {self.text}".strip(), self._rows())
+
+    def _rows(self) -> dict[str, str]:
+        rows = {"inputs": str(self.n_inputs), "outputs": str(self.n_outputs), "SHA-256": self.digest}
+        if self.declared is not None:
+            rows["about"] = str(self.declared)
+        for k, case in enumerate(self.cases[:SHOWN]):
+            rows[f"case {k}"] = str(case.region)
+            rows[f"case {k} unsafe"] = " and ".join(f"({atom})" for atom in case.unsafe) or "everywhere"
+        if len(self.cases) > SHOWN:
+            rows["further cases"] = str(len(self.cases) - SHOWN)
+        return rows
 
     @cached_property
     def digest(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -46,6 +47,11 @@ class Certificate:
     leaves: int
     write_seconds: float
     check_seconds: float
+
+    def _repr_html_(self) -> str:
+        rows = {"size": f"{self.bytes} bytes", "tree": f"{self.nodes} nodes, {self.leaves} leaves"}
+        rows["processor time"] = f"{self.write_seconds:.2f} s to write, {self.check_seconds:.2f} s to check"
+        return html.card("Certificate", rows)
 
 
 @dataclass(frozen=True)
@@ -350,3 +356,15 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+@cache
+def machine() -> str:
+    """Return the processor and the system, as far as they tell."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:  # not Linux
+        pass
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"

@@ -16,7 +16,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from optverify import cli
 from optverify.cli import main
+from optverify.search.methods import METHODS
 
 EXIT = {"verified": 0, "falsified": 1, "unknown": 2}
 
@@ -103,7 +105,7 @@ def test_json_to_a_file(tmp_path: Path, network: str) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("method", ["interval", "crown", "triangle", "lifted", "bigm", "exact"])
+@pytest.mark.parametrize("method", METHODS)
 def test_bound_by_every_method(tmp_path: Path, network: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every method encloses the exact maximum 2."""
     path = prop(tmp_path, BOX)
@@ -314,3 +316,8 @@ def test_links_and_devices_are_written_through(tmp_path: Path, network: str) -> 
     assert json.loads((tmp_path / "answer").read_text())["verdict"] == "verified"
     assert main(["verify", network, path, "--json", os.devnull]) == 0
     assert Path(os.devnull).is_char_device()
+
+
+def test_the_command_line_knows_the_methods() -> None:
+    """Its list, which saves an import, is that of `bound`."""
+    assert list(METHODS) == cli.METHODS

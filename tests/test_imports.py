@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 UNUSED = {
     *("torch", "onnxruntime", "flint", "cvxpy", "pyomo", "mosek", "scs", "clarabel"),
-    *("scipy", "highspy", "rich", "matplotlib", "IPython", "numpy.ma", "numpy.testing", "numpy.f2py"),
+    *("scipy", "highspy", "rich", "matplotlib", "pandas", "tqdm", "IPython", "numpy.ma", "numpy.testing", "numpy.f2py"),
 }
 """None of these has to do with the search through a small fully connected network that needs no program."""
 

@@ -16,11 +16,10 @@ from optverify import Box, Network, Query, Verdict, bound, inputs, outputs, veri
 from optverify.errors import InputError, ShapeError
 from optverify.network import Affine, Relu
 from optverify.search.branching import Hybrid
+from optverify.search.methods import METHODS
 from optverify.search.tree import Progress
 from tests import oracle
 from tests.strategies import boxes, networks
-
-METHODS = ["interval", "crown", "triangle", "bigm", "lifted", "exact"]
 
 
 def exact_box(box: object) -> Box:
@@ -62,7 +61,7 @@ def test_verdicts_agree_with_the_exact_optimum(data: st.DataObject) -> None:
         assert all(v <= least - margin for v in oracle.trace(oracle.read(network), x)[-1])
 
 
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
 def test_every_method_encloses_the_exact_optimum(data: st.DataObject) -> None:
     """Lower <= optimum <= upper for all methods and senses; tighter methods are not looser; exact closes the gap."""
@@ -81,10 +80,7 @@ def test_every_method_encloses_the_exact_optimum(data: st.DataObject) -> None:
         assert high.upper == math.inf or Fraction(high.upper) >= most
         assert Fraction(high.lower) <= most
         lowers.append(low.lower)
-    slop = 1e-9 * max(1.0, abs(float(least)))
-    assert lowers[0] <= lowers[1] + slop
-    assert lowers[1] <= lowers[2] + slop
-    assert lowers[2] <= lowers[3] + slop
+    assert lowers[:4] == sorted(lowers[:4])
     assert low.complete, low
     assert low.gap <= 1e-6 * max(1.0, abs(low.upper))
 

@@ -59,6 +59,8 @@ class LiftedBound:
         Of the last round; its figures are claims.
     rounds : int
         Of products that were added.
+    build_seconds, solve_seconds, validate_seconds : float
+        Of all rounds together.
     """
 
     lower: float
@@ -67,6 +69,9 @@ class LiftedBound:
     lifted: Lifted
     solution: LiftedSolution
     rounds: int = 0
+    build_seconds: float = 0.0
+    solve_seconds: float = 0.0
+    validate_seconds: float = 0.0
 
 
 def lifted_bound(
@@ -111,6 +116,7 @@ def lifted_bound(
         See :func:`optverify.solvers.lifted.solve_lifted_by`.
     """
     deadline = np.inf if time_limit is None else time.monotonic() + time_limit
+    began, solve, validate = time.perf_counter(), 0.0, 0.0
     relaxation = lifted(network, region, bounds, objective, ball)
     best: LiftedBound | None = None
     for done in range(rounds + 1):
@@ -121,10 +127,13 @@ def lifted_bound(
             raise InputError(f"the lifted relaxation has {size} conditions; more than {LARGEST} are too many")
         left = max(deadline - time.monotonic(), 0.01) if np.isfinite(deadline) else None
         floor = stop_below if done == rounds else -np.inf
+        asked = time.perf_counter()
         solution = solve_lifted_by(
             relaxation, solver, stop_above=stop_above, stop_below=floor, time_limit=left, start=start
         )
+        answered = time.perf_counter()
         proved = safe_bound(relaxation, solution.products, solution.box, solution.point)
+        solve, validate = solve + answered - asked, validate + time.perf_counter() - answered
         if best is None or proved.lower > best.lower:
             point = _input(relaxation, region, solution.moments[1:, 0])
             best = LiftedBound(proved.lower, proved, point, relaxation, solution, done)
@@ -135,7 +144,8 @@ def lifted_bound(
             break
         relaxation, start = further, solution
     assert best is not None
-    return best
+    build = time.perf_counter() - began - solve - validate
+    return replace(best, build_seconds=build, solve_seconds=solve, validate_seconds=validate)
 
 
 def lifted_close(goal: Goal, group: int, region: Interval, bounds: Bounds, found: LiftedBound) -> Close | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
@@ -31,12 +32,16 @@ class Relaxed:
     program : Program
     solution : Solution
         Its objective is a claim.
+    build_seconds, validate_seconds : float
+        To make the program, and to make a bound of its duals.
     """
 
     lower: float
     point: Array | None
     program: Program
     solution: Solution
+    build_seconds: float = 0.0
+    validate_seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +112,17 @@ def relaxed(
     """
     network = frame.network
     region = frame.region.take(0)
+    began = perf_counter()
     program = formulations.get(formulation).build(network, region, bounds, objective)
+    built = perf_counter()
     solution = solvers.get(solver).solve(program, time_limit=time_limit, start=start, on_incumbent=on_incumbent)
+    solved = perf_counter()
     lower = max(
         (proved(frame, program, objective, dual) for dual in (solution.dual, solution.ray) if dual is not None),
         default=-np.inf,
     )
-    return Relaxed(lower, read_input(program, solution.primal), program, solution)
+    point = read_input(program, solution.primal)
+    return Relaxed(lower, point, program, solution, built - began, perf_counter() - solved)
 
 
 def proved(frame: Frame, program: Program, objective: Objective, dual: Array) -> float:

@@ -104,9 +104,10 @@ def root_program(
     solver: str | Solver,
     time_limit: float | None,
     on_point: Callable[[Array], None],
+    frame: Frame | None = None,
 ) -> Relaxed:
-    """Solve a program over the whole region for the goal's only row; points on the way go to `on_point`."""
-    frame = frame_of(goal.network, goal.region.outward, bounds)
+    """Solve a program over the whole region for the goal's only group; points on the way go to `on_point`."""
+    frame = frame or frame_of(goal.network, goal.region.outward, bounds)
 
     def incumbent(_: float, x: Array) -> bool:
         on_point(x[: goal.network.n_inputs])

@@ -26,6 +26,7 @@ from optverify.checker import Nodes
 from optverify.interval import Array
 from optverify.proof import Proof
 from optverify.query import Goal
+from optverify.report.text import rounded_down
 from optverify.search import attack
 from optverify.search.agenda import Agenda, Leaf
 from optverify.search.expand import Batch, Fate, Method
@@ -89,6 +90,12 @@ class Progress:
     upper: float
     closed: float
     seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.nodes} nodes, {self.open} open, {self.closed:.1%} closed, bound {rounded_down(self.lower)}, "
+            f"best point {self.upper:.6g}, gap {self.upper - self.lower:.3g}, {self.seconds:.0f} s"
+        )
 
 
 @dataclass(frozen=True, eq=False)
