@@ -1,0 +1,125 @@
+"""Moving a counterexample to the nearest one on its linear piece of the network, and on to the pieces next to it.
+
+A guess, as all that finds points is; the caller replays what comes out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import block_array, csr_array, eye_array
+
+from optverify import solvers
+from optverify.formulations.program import Block, Cone, Program
+from optverify.interval import Array, times
+from optverify.measures.nearest import lengths, reached, shortened
+from optverify.measures.norms import Ball
+from optverify.network import Affine, Network
+from optverify.query import Goal
+from optverify.search.attack import forward, group_values
+
+PIECES = 12
+"""Most programs that one point is worth."""
+
+Signs = list[NDArray[np.bool_]]
+
+
+def polished(goal: Goal, ball: Ball, point: Array) -> Array:
+    """Return a counterexample that is not further from the centre than a given one.
+
+    Parameters
+    ----------
+    goal : Goal
+        The point reaches a group.
+    ball : Ball
+        Its norm ("inf" or "1"; for the others the point comes back), centre and box count.
+    point : (n,) float64
+    """
+    if ball.norm not in ("inf", "1"):
+        return point
+    passed = forward(goal.network, point[None])
+    rows = goal.groups[int(group_values(goal, passed[-1][0]).argmin())]
+    best, known = point, float(lengths(ball, point))
+    todo = [[passed[k][0] > 0 for k in goal.network.relus]]
+    seen: set[bytes] = set()
+    while todo and len(seen) < PIECES:
+        signs = todo.pop()
+        key = b"".join(np.packbits(s).tobytes() for s in signs)
+        if key in seen:
+            continue
+        seen.add(key)
+        found = _on_piece(goal.network, ball, rows, signs, known)
+        if found is None:
+            continue
+        x, pressing = found
+        size = float(lengths(ball, x))
+        if not size < known * (1 - 1e-9):
+            continue
+        # Where the program stops at a neuron's 0, the next piece begins.
+        todo += [_flipped(signs, k, j) for k, j in reversed(pressing[:PIECES])]
+        if not reached(goal, x):  # by rounding: a little further out it is one
+            x = ball.centre + (1 + 1e-9) * (x - ball.centre)
+        if reached(goal, x):
+            best, known = x, size
+    return shortened(goal, ball, best[None])[0]
+
+
+def _flipped(signs: Signs, relu: int, index: int) -> Signs:
+    changed = [s.copy() for s in signs]
+    changed[relu][index] ^= True
+    return changed
+
+
+def _on_piece(
+    network: Network, ball: Ball, group: tuple[int, ...], signs: Signs, known: float
+) -> tuple[Array, list[tuple[int, int]]] | None:
+    """Return the nearest point of a linear piece where all rows of a group are <= 0, and the neurons that keep it from coming
+    nearer, those that press most first; None if there is none within the distance that is known.
+    """
+    A, b, where, forms, constants = _piece(network, signs, group)
+    n = ball.centre.size
+    rows = np.vstack([A, forms])
+    right = np.concatenate([b, -constants]) - rows @ ball.centre
+    # In d = x - centre. |d_i| <= t, or |d_i| <= s_i.
+    low, high = ball.box.lower - ball.centre, ball.box.upper - ball.centre
+    one = np.ones((n, 1)) if ball.norm == "inf" else eye_array(n)
+    sizes = 1 if ball.norm == "inf" else n
+    low, high = np.maximum(low, -known), np.minimum(high, known)
+    matrix = csr_array(block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]]))
+    program = Program(
+        np.concatenate([np.zeros(n), np.ones(sizes)]),
+        matrix,
+        np.concatenate([right, np.zeros(2 * n)]),
+        {"piece": Block(0, len(rows), Cone.NONNEG), "size": Block(len(rows), len(rows) + 2 * n, Cone.NONNEG)},
+        np.concatenate([low, np.zeros(sizes)]),
+        np.concatenate([high, np.full(sizes, known)]),
+        name="nearest point of a piece",
+    )
+    solution = solvers.get("highs").solve(program, time_limit=10.0)
+    if solution.primal is None or solution.dual is None:
+        return None
+    x = np.clip(ball.centre + solution.primal[:n], ball.box.lower, ball.box.upper)
+    pressure = np.abs(solution.dual[: len(b)])
+    order = np.argsort(-pressure)
+    return x, [where[i] for i in order.tolist() if pressure[i] > 1e-9]
+
+
+def _piece(
+    network: Network, signs: Signs, group: tuple[int, ...]
+) -> tuple[Array, Array, list[tuple[int, int]], Array, Array]:
+    """Return A, b with A x <= b on the piece, whose neuron each row is, and the group's rows as linear forms."""
+    n = network.n_inputs
+    M, d = np.eye(n), np.zeros(n)
+    A, b, where, relu = [np.zeros((0, n))], [np.zeros(0)], [], 0
+    for layer in network.layers:
+        if isinstance(layer, Affine):
+            M, d = times(M.T, layer.weight).T, times(d[None], layer.weight)[0] + layer.bias
+            continue
+        index = np.flatnonzero(layer.mask)
+        sign = np.where(signs[relu][index], -1.0, 1.0)
+        A.append(sign[:, None] * M[index])
+        b.append(-sign * d[index])
+        where += [(relu, int(j)) for j in index]
+        keep = ~layer.mask | signs[relu]
+        M, d, relu = np.where(keep[:, None], M, 0.0), np.where(keep, d, 0.0), relu + 1
+    return np.vstack(A), np.concatenate(b), where, M[list(group)], d[list(group)]
