@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from itertools import count
 from math import inf
 
 import numpy as np
@@ -39,8 +40,8 @@ BATCH = 32
 FEW = 4
 """Nodes with at most this many unstable neurons go to a linear program."""
 
-CUTS = 30
-"""Most tangent planes of an l2 ball that one program is given."""
+CONIC = "clarabel"
+"""The solver of programs with an l2 ball."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,7 @@ class Tree:
         self.goal, self.strategy = question.goal, Hybrid(few_inputs=0)
         self.nodes = self.programs = 0
         self.given_up = inf
+        self._number = count()
         self._open: list[tuple[float, int, Node]] = []
         self._away: list[tuple[float, Node]] = []
 
@@ -123,8 +125,7 @@ class Tree:
         return min(self._wanted(), inward(min(keys), self.question.shift))
 
     def _push(self, key: float, node: Node) -> None:
-        heappush(self._open, (key, self.nodes + len(self._open), node))
-        self.nodes += 0
+        heappush(self._open, (key, next(self._number), node))
 
     def _round(self) -> None:
         ball = self.question.ball.within(outward_radius(self._wanted(), self.question.shift))
@@ -191,11 +192,11 @@ class Tree:
         here = [b for b, _, _ in kept]
         self._try_points(ball, rows, wanted, here)
         nodes = Nodes(frame.take(here), bounds.take(here), rows.take(here), wanted[here])
-        count = sum((u.sum(axis=-1) for u in nodes.bounds.unstable(frame.network)), np.zeros(len(here), int))
+        unstable = sum((u.sum(axis=-1) for u in nodes.bounds.unstable(frame.network)), np.zeros(len(here), int))
         children: list[tuple[float, Node]] = []
         for k, (split, (b, key, node)) in enumerate(zip(self.strategy.choose(nodes), kept, strict=True)):
             neuron = split if isinstance(split, NeuronSplit) else None
-            if self.solver is not None and count[k] <= FEW:
+            if self.solver is not None and unstable[k] <= FEW:
                 key, node, neuron = self._by_program(ball, frame.take([b]), bounds.take(b), key, node, neuron)
                 if not node.groups:
                     continue
@@ -221,9 +222,8 @@ class Tree:
         left, nearest = [], inf
         for group in node.groups:
             assert self.solver is not None
-            found, point, worst = program_distance(
-                ball, frame, bounds, self.goal, group, self.solver, lambda: self._count()
-            )
+            found, point, worst = program_distance(ball, frame, bounds, self.goal, group, self.solver)
+            self.programs += 1
             if point is not None:
                 self.question.offer(point)
             if found < ball.radius:
@@ -231,9 +231,6 @@ class Tree:
                 nearest = min(nearest, max(key, found))
                 split = worst or split
         return nearest, replace(node, groups=tuple(left)), split
-
-    def _count(self) -> None:
-        self.programs += 1
 
 
 def over(network: Network, ball: Ball, region: Interval, known: Bounds | None) -> tuple[Bounds, Frame]:
@@ -273,12 +270,10 @@ def program_distance(
     goal: Goal,
     group: int,
     solver: str | solvers.Solver,
-    count: Callable[[], None],
 ) -> tuple[float, Array | None, NeuronSplit | None]:
     """Bound the distance at which a group is reached in a node by the triangle relaxation, cut by the ball.
 
-    An l1 ball is linear; of an l2 ball the program knows tangent planes, added where its points lie outside; an l0 ball
-    is given by the convex hull of its part in the box. Only the multipliers are taken from it.
+    An l0 ball is given by a convex set around it. Only the multipliers are taken from the program.
 
     Returns
     -------
@@ -291,63 +286,58 @@ def program_distance(
     """
     rows = goal.groups[group]
     relaxation = reduced(frame.network, frame.region.take(0), bounds, rows)
-    planes: list[Array] = []
-    best, point, worst = 0.0, None, None
-    for _ in range(CUTS if ball.norm == "2" else 1):
-        program = _with_ball(relaxation, ball, planes)
-        solution = solvers.get(solver).solve(program)
-        count()
-        kept = relaxation.program.n_rows
-        for vector, ray in ((solution.dual, False), (solution.ray, True)):
-            found = relaxation.multipliers(None if vector is None else vector[:kept], ray=ray)
-            if found is None:
-                continue
-            objective = np.zeros((1, 1, frame.network.n_outputs))
-            objective[0, 0, list(rows)] = np.nan_to_num(found[0])
-            bound = frame.lower(objective, Stored(found[1]))
-            best = max(best, float(ball.distance(bound.coefficients[0], bound.constant[0])[0]))
-            planes.append(-bound.coefficients[0, 0])
-        if best >= ball.radius or solution.primal is None:
-            break
-        point = solution.primal[: ball.centre.size]
-        worst = relaxation.worst_neuron(solution.primal)
-        away = point - ball.centre
-        if np.linalg.norm(away) <= ball.radius * (1 + 1e-7):
-            break
-        planes.append(away)
-    return best, point, worst
+    solution = solvers.get(CONIC if ball.norm == "2" else solver).solve(_with_ball(relaxation, ball))
+    best, kept = 0.0, relaxation.program.n_rows
+    for vector, ray in ((solution.dual, False), (solution.ray, True)):
+        found = relaxation.multipliers(None if vector is None else vector[:kept], ray=ray)
+        if found is None:
+            continue
+        objective = np.zeros((1, 1, frame.network.n_outputs))
+        objective[0, 0, list(rows)] = np.nan_to_num(found[0])
+        bound = frame.lower(objective, Stored(found[1]))
+        best = max(best, float(ball.distance(bound.coefficients[0], bound.constant[0])[0]))
+    if solution.primal is None:
+        return best, None, None
+    return best, solution.primal[: ball.centre.size], relaxation.worst_neuron(solution.primal)
 
 
-def _with_ball(relaxation: Reduced, ball: Ball, planes: list[Array]) -> Program:
-    """Add the ball to a relaxation: for "1" and "0" with a variable for each input's share, else tangent planes."""
+def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
+    """Add the ball to a relaxation, with a variable s_i for the share that each input has of the radius.
+
+    "1": |d_i| <= s_i, sum s_i <= R. "2": (d_i / R)^2 <= s_i, sum s_i <= 1, a second-order cone taken apart into
+    semidefinite ones of order 2. "0": |d_i| <= s_i times the width of the box, sum s_i <= R.
+    """
     program, n = relaxation.program, ball.centre.size
     A = csr_array(program.A)
-    width = A.shape[1]
+    total = csr_array(np.ones((1, n)))
+    start = A.shape[0]
     if ball.norm == "2":
-        sizes = [float(np.linalg.norm(u)) for u in planes]
-        units = [u / s for u, s in zip(planes, sizes, strict=True) if s > 0 and np.isfinite(s)]
-        cut = np.zeros((len(units), width))
-        if units:
-            cut[:, :n] = np.stack(units)
-        matrix = block_array([[A], [csr_array(cut)]]) if units else A
-        right = [float(u @ ball.centre) + ball.radius for u in units]
-        more = 0
+        # The lower triangle of [[1, d_i / R], [d_i / R, s_i]] by columns, off-diagonals times sqrt 2.
+        place, scale = 3 * np.arange(n), -np.sqrt(2.0) / ball.radius
+        pick = csr_array((np.full(n, scale), (place + 1, np.arange(n))), shape=(3 * n, A.shape[1]))
+        share = csr_array((-np.ones(n), (place + 2, np.arange(n))), shape=(3 * n, n))
+        matrix = block_array([[A, None], [None, total], [pick, share]])
+        cones = np.zeros(3 * n)
+        cones[place], cones[place + 1] = 1.0, scale * ball.centre
+        right = np.concatenate([[1.0], cones])
+        ends = [start + 1 + 3 * i for i in range(n + 1)]
+        blocks = {"radius": Block(start, start + 1, Cone.NONNEG)}
+        blocks |= {f"square[{i}]": Block(ends[i], ends[i + 1], Cone.PSD) for i in range(n)}
     else:
-        scale = np.ones(n) if ball.norm == "1" else np.maximum(ball.hull.upper - ball.hull.lower, 1e-300)
-        pick = csr_array((1.0 / scale, (np.arange(n), np.arange(n))), shape=(n, width))
-        matrix = block_array(
-            [[A, None], [pick, -eye_array(n)], [-pick, -eye_array(n)], [None, csr_array(np.ones((1, n)))]]
-        )
-        middle = ball.centre / scale
-        right, more = [*middle.tolist(), *(-middle).tolist(), float(ball.radius)], n
-    blocks = {**program.rows, "ball": Block(A.shape[0], A.shape[0] + len(right), Cone.NONNEG)}
+        width = np.ones(n) if ball.norm == "1" else np.maximum(ball.hull.upper - ball.hull.lower, 1e-300)
+        pick = csr_array((1.0 / width, (np.arange(n), np.arange(n))), shape=(n, A.shape[1]))
+        identity = eye_array(n)
+        matrix = block_array([[A, None], [pick, -identity], [-pick, -identity], [None, total]])
+        middle = ball.centre / width
+        right = np.concatenate([middle, -middle, [ball.radius]])
+        blocks = {"ball": Block(start, start + 2 * n + 1, Cone.NONNEG)}
     return Program(
-        np.concatenate([program.c, np.zeros(more)]),
+        np.concatenate([program.c, np.zeros(n)]),
         csr_array(matrix),
         np.concatenate([program.b, right]),
-        blocks if right else program.rows,
-        np.concatenate([program.lower, np.zeros(more)]),
-        np.concatenate([program.upper, np.full(more, ball.radius)]),
+        {**program.rows, **blocks},
+        np.concatenate([program.lower, np.zeros(n)]),
+        np.concatenate([program.upper, np.full(n, ball.radius if ball.norm == "1" else 1.0)]),
         program.c0,
         name="triangle in a ball",
     )

@@ -42,7 +42,8 @@ class Radius:
     Parameters
     ----------
     lower : float
-        Proved: no point of the domain within this distance of x, itself included, is a counterexample. inf: none at all.
+        Proved: no point of the domain within this distance of x is a counterexample; for "0", none at less than this
+        distance. inf: none at all.
     upper : float
         The distance of the counterexample, rounded up; inf where none was found.
     norm : Norm
@@ -112,10 +113,11 @@ class Radius:
         ends = f"{text.exact(self.lower)} <= radius <= {text.exact(self.upper)}"
         if self.lower == inf:
             ends = WHOLE
+        sign = "<" if self.norm == "0" or not self.lower else "<="
         rows = {
             "proved": ends,
             "gap": f"{self.gap:.3g} of the upper end",
-            "lower end": f"{self.lower_from}: no counterexample at a distance <= {text.exact(self.lower)}",
+            "lower end": f"{self.lower_from}: no counterexample at a distance {sign} {text.exact(self.lower)}",
             "upper end": self.upper_from,
         }
         if self.witness is not None:
@@ -322,6 +324,7 @@ class _Run:
                 reach = tree.run(self.deadline)
                 lower, origin, proof, stop = reach.radius, "branch and bound on the distance", None, reach.stop
                 self.nodes, self.programs = reach.nodes, reach.programs
+                lower += question.norm == "0"  # a count above it is the next one
         except KeyboardInterrupt:
             return 0.0, "the point is no counterexample", None, "interrupted"
         if not stop and question.witness is None and lower >= question.furthest():
