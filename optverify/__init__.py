@@ -12,6 +12,8 @@ from optverify.bound import bound
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.io import load, load_property
+from optverify.measures.boxes import DualBox, SafeBox, dual_box, safe_box
+from optverify.measures.radius import Radius, radius
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu
@@ -28,21 +30,27 @@ __all__ = [
     "Box",
     "Case",
     "CvxpyModel",
+    "DualBox",
     "Linear",
     "ModelBound",
     "Network",
     "OptverifyError",
     "Query",
+    "Radius",
     "Relu",
+    "SafeBox",
     "Verdict",
     "Verification",
     "Witness",
     "bound",
+    "dual_box",
     "inputs",
     "load",
     "load_property",
     "outputs",
+    "radius",
     "safe_bound",
+    "safe_box",
     "to_cvxpy",
     "to_pyomo",
     "verify",

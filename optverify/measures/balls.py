@@ -31,6 +31,7 @@ from optverify.preactivation import Bounds
 from optverify.proof import NeuronSplit
 from optverify.query import Goal
 from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored, Unit
+from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
 from optverify.search.node import Node, boxes, divide, known_bounds
 
@@ -209,11 +210,10 @@ class Tree:
     def _try_points(self, ball: Ball, rows: LinearBounds, wanted: Array, here: list[int]) -> None:
         """Look for nearer counterexamples where the linear bounds come to 0 first."""
         b, row = np.nonzero(wanted[here])
-        c, k = rows.coefficients[here][b, row], rows.constant[here][b, row]
-        points = ball.nearest(c, k)[:BATCH]
-        values = self.goal.network(points)[:, :].min(axis=1)
-        nearest = points[np.argsort(values)[:2]]
-        self.question.attack(self.rng, list(nearest), random=False)
+        points = ball.nearest(rows.coefficients[here][b, row], rows.constant[here][b, row])[:BATCH]
+        with np.errstate(all="ignore"):
+            values = np.nan_to_num(group_values(self.goal, self.goal.network(points)).min(axis=1), nan=inf)
+        self.question.attack(self.rng, list(points[np.argsort(values)[:2]]), random=False)
 
     def _by_program(
         self, ball: Ball, frame: Frame, bounds: Bounds, key: float, node: Node, split: NeuronSplit | None

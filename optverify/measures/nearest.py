@@ -53,25 +53,19 @@ def nearest_points(goal: Goal, ball: Ball, starts: Array, steps: int = STEPS) ->
             target = ball.nearest(c, value - (c * x).sum(axis=1))
             if not np.isfinite(target).all():
                 break
-            size = lengths(ball, target)
+            size = ball.lengths(target)
             better = reached(goal, target) & (size < best)
             best[better], found[better] = size[better], target[better]
             x = target if step % 2 == 0 else 0.5 * (x + target)
     kept = np.isfinite(best)
     points = shortened(goal, ball, found[kept])
-    return points[np.argsort(lengths(ball, points), kind="stable")]
+    return points[np.argsort(ball.lengths(points), kind="stable")]
 
 
 def reached(goal: Goal, x: Array) -> NDArray[np.bool_]:
     """Tell which points reach a group, in floating point."""
     with np.errstate(all="ignore"):
         return np.asarray((group_values(goal, goal.network(x)) <= 0).any(axis=-1))
-
-
-def lengths(ball: Ball, x: Array) -> Array:
-    """Return distances from the centre, in floating point."""
-    order = {"inf": np.inf, "2": 2, "1": 1, "0": 0}[ball.norm]
-    return np.asarray(np.linalg.norm(x - ball.centre, ord=order, axis=-1))
 
 
 def shortened(goal: Goal, ball: Ball, points: Array) -> Array:

@@ -71,12 +71,15 @@ class Ball:
         Not less than the true one plus the distance of `centre` from the true centre.
     box : Interval, ends of shape (n,)
         Contains the centre.
+    weights : (n,) float64, optional
+        For "inf": the length of d is max_i |d_i| / weights_i; 1 by default.
     """
 
     norm: Norm
     centre: Array
     radius: float
     box: Interval
+    weights: Array | None = None
 
     @property
     def hull(self) -> Interval:
@@ -84,12 +87,19 @@ class Ball:
         if self.norm == "0":
             return self.box
         with np.errstate(over="ignore"):
-            ends = Interval(down(self.centre - self.radius), up(self.centre + self.radius))
+            reach = self.radius if self.weights is None else up(self.radius * self.weights)
+            ends = Interval(down(self.centre - reach), up(self.centre + reach))
         return self.box.intersect(ends)
 
     def within(self, radius: float) -> Ball:
         """Return the ball of another radius."""
         return replace(self, radius=radius)
+
+    def lengths(self, x: Array) -> Array:
+        """Return the distances of points, (..., n), from the centre, in floating point."""
+        d = x - self.centre if self.weights is None else (x - self.centre) / self.weights
+        order = {"inf": np.inf, "2": 2, "1": 1, "0": 0}[self.norm]
+        return np.asarray(np.linalg.norm(d, ord=order, axis=-1))
 
     def least(self, c: Array) -> Array:
         """Bound linear forms c . x over the ball from below, rigorously.
@@ -200,7 +210,8 @@ class Ball:
                 np.put_along_axis(share, order, part, axis=-1)
                 move = share * extent
             elif self.norm == "inf":
-                move = np.minimum(_level(np.broadcast_to(extent, c.shape), gain, size, missing)[:, None], extent)
+                w = np.ones_like(extent) if self.weights is None else self.weights
+                move = np.minimum(_level(extent / w, gain, size * w, missing)[:, None] * w, extent)
             else:
                 s = _level(extent / np.maximum(size, 1e-300), gain, size**2, missing)
                 move = np.where(np.isfinite(s)[:, None], np.minimum(s[:, None] * size, extent), extent)
@@ -220,9 +231,7 @@ class Ball:
         (B,) float64
             Where no point of the ball is in the half-space, its radius: nothing is said of what lies outside.
         """
-        x = self.nearest(c, k)
-        order = {"inf": np.inf, "2": 2, "1": 1, "0": 0}[self.norm]
-        found = np.linalg.norm(x - self.centre, ord=order, axis=-1)
+        found = self.lengths(self.nearest(c, k))
         known = np.zeros(len(c))
         with np.errstate(all="ignore"):
             for i in range(len(c)):

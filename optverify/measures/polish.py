@@ -12,7 +12,7 @@ from scipy.sparse import block_array, csr_array, eye_array
 from optverify import solvers
 from optverify.formulations.program import Block, Cone, Program
 from optverify.interval import Array, times
-from optverify.measures.nearest import lengths, reached, shortened
+from optverify.measures.nearest import reached, shortened
 from optverify.measures.norms import Ball
 from optverify.network import Affine, Network
 from optverify.query import Goal
@@ -37,9 +37,14 @@ def polished(goal: Goal, ball: Ball, point: Array) -> Array:
     """
     if ball.norm not in ("inf", "1"):
         return point
+    with np.errstate(all="ignore"):
+        return _polished(goal, ball, point)
+
+
+def _polished(goal: Goal, ball: Ball, point: Array) -> Array:
     passed = forward(goal.network, point[None])
     rows = goal.groups[int(group_values(goal, passed[-1][0]).argmin())]
-    best, known = point, float(lengths(ball, point))
+    best, known = point, float(ball.lengths(point))
     todo = [[passed[k][0] > 0 for k in goal.network.relus]]
     seen: set[bytes] = set()
     while todo and len(seen) < PIECES:
@@ -52,7 +57,7 @@ def polished(goal: Goal, ball: Ball, point: Array) -> Array:
         if found is None:
             continue
         x, pressing = found
-        size = float(lengths(ball, x))
+        size = float(ball.lengths(x))
         if not size < known * (1 - 1e-9):
             continue
         # Where the program stops at a neuron's 0, the next piece begins.
@@ -80,11 +85,14 @@ def _on_piece(
     n = ball.centre.size
     rows = np.vstack([A, forms])
     right = np.concatenate([b, -constants]) - rows @ ball.centre
+    if not (np.isfinite(rows).all() and np.isfinite(right).all() and np.isfinite(known)):
+        return None
     # In d = x - centre. |d_i| <= t, or |d_i| <= s_i.
     low, high = ball.box.lower - ball.centre, ball.box.upper - ball.centre
-    one = np.ones((n, 1)) if ball.norm == "inf" else eye_array(n)
+    weights = np.ones(n) if ball.weights is None else ball.weights
+    one = weights[:, None] if ball.norm == "inf" else eye_array(n)
     sizes = 1 if ball.norm == "inf" else n
-    low, high = np.maximum(low, -known), np.minimum(high, known)
+    low, high = np.maximum(low, -known * weights), np.minimum(high, known * weights)
     matrix = csr_array(block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]]))
     program = Program(
         np.concatenate([np.zeros(n), np.ones(sizes)]),

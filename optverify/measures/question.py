@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Number, rational
 from optverify.interval import Array, nearest, round_down, round_up
-from optverify.measures.nearest import lengths, nearest_points
+from optverify.measures.nearest import nearest_points
 from optverify.measures.norms import Ball, Norm, length
 from optverify.measures.polish import polished
 from optverify.network import Network
@@ -86,6 +86,8 @@ class Question:
     norm : Norm
     query : Query
         Its one region is the domain; each of its cases is a way to be unsafe.
+    weights : tuple of n_inputs Fraction, optional
+        For "inf": the distance is max_i |d_i| / weights_i.
 
     Attributes
     ----------
@@ -99,27 +101,34 @@ class Question:
     x: tuple[Fraction, ...]
     norm: Norm
     query: Query
+    weights: tuple[Fraction, ...] | None = None
     witness: Witness | None = None
     upper: float = inf
 
     def __post_init__(self) -> None:
         (self.goal,) = self.query.goals(self.network)
         centre = np.array([nearest(v) for v in self.x])
-        shift = length(self.norm, [v - Fraction(c) for v, c in zip(self.x, centre.tolist(), strict=True)])
+        shift = self.length([v - Fraction(c) for v, c in zip(self.x, centre.tolist(), strict=True)])
         self.shift = 0.0 if self.norm == "0" else shift  # how far the ball's centre is from x
-        self.ball = Ball(self.norm, centre, inf, self.domain.outward)
+        weights = None if self.weights is None else np.array([nearest(w) for w in self.weights])
+        self.ball = Ball(self.norm, centre, inf, self.domain.outward, weights)
 
     @property
     def domain(self) -> Box:
         """The region of the query."""
         return self.query.cases[0].region
 
+    def length(self, d: Sequence[Fraction]) -> float:
+        """Return the length of an exact vector, rounded up."""
+        return length(self.norm, d if self.weights is None else [v / w for v, w in zip(d, self.weights, strict=True)])
+
     def region(self, radius: float) -> Box:
         """Return the l-inf ball of a radius about x, cut by the domain, exactly."""
-        r, box = Fraction(radius), self.domain
+        box, weights = self.domain, self.weights or (Fraction(1),) * len(self.x)
+        reach = [Fraction(radius) * w for w in weights]
         return Box(
-            tuple(max(a, v - r) for a, v in zip(box.lower, self.x, strict=True)),
-            tuple(min(b, v + r) for b, v in zip(box.upper, self.x, strict=True)),
+            tuple(max(a, v - r) for a, v, r in zip(box.lower, self.x, reach, strict=True)),
+            tuple(min(b, v + r) for b, v, r in zip(box.upper, self.x, reach, strict=True)),
         )
 
     def within(self, radius: float) -> Goal:
@@ -129,8 +138,8 @@ class Question:
 
     def furthest(self) -> float:
         """Return a distance that no point of the domain exceeds."""
-        box, ends = self.domain, zip(self.domain.lower, self.x, self.domain.upper, strict=True)
-        return length(self.norm, [max(v - a, b - v) if a < b else Fraction(0) for a, v, b in ends]) if box else 0.0
+        ends = zip(self.domain.lower, self.x, self.domain.upper, strict=True)
+        return self.length([max(v - a, b - v) for a, v, b in ends])
 
     def offer(self, point: Array) -> bool:
         """Replay a point; keep it if it is a counterexample and nearer than the one before."""
@@ -141,7 +150,7 @@ class Question:
             witness = examine(self.network, self.query, (point + extra * away).tolist())
             if not witness.violates:
                 continue
-            distance = length(self.norm, [a - b for a, b in zip(witness.x, self.x, strict=True)])
+            distance = self.length([a - b for a, b in zip(witness.x, self.x, strict=True)])
             if distance < self.upper:
                 self.witness, self.upper = witness, distance
                 return True
@@ -162,7 +171,7 @@ class Question:
         for k, point in enumerate(points[:POLISHED]):
             if k == 0:
                 self.offer(point)
-            if lengths(self.ball, point) < CLOSE * self.upper:
+            if self.ball.lengths(point) < CLOSE * self.upper:
                 self.offer(polished(self.goal, self.ball, point))
 
     def improve(self, point: Array, rng: np.random.Generator) -> None:
