@@ -1,13 +1,14 @@
 """Radii of digit readers: the brackets of `optverify.radius` beside HiGHS on the minimum-distortion program.
 
 ``python -m benchmarks.radius`` trains a 64-20-20-10 reader of scikit-learn's 8 x 8 digits and takes test digits that it
-reads. Each radius is bracketed to a gap of 1e-4, its lower end written as a certificate and checked again from the file,
-its upper end replayed exactly; beside it, in the same process, HiGHS minimises the distortion by the big-M program of each
-other class, cut off by the best class so far (``optverify.measures.distortion``). Processor time of both; one thread.
+reads. Each radius is bracketed to a gap of 1e-4, its lower end written as a certificate and checked again from the
+file, its upper end replayed exactly; beside it, in the same process, HiGHS minimises the distortion by the big-M
+program of each other class, cut off by the best class so far (``optverify.measures.distortion``). Processor time of
+both; one thread.
 
-``--network large`` does so for a 784-32-10 reader. No package that we use ships 28 x 28 digits: these are the same digits,
-enlarged by linear interpolation. ``--onnx FILE --images FILE.npz`` takes a given classifier and images (N, n) in 0..255 with
-their labels.
+``--network large`` does so for a 784-32-10 reader. No package that we use ships 28 x 28 digits: these are the same
+digits, enlarged by linear interpolation. ``--onnx FILE --images FILE.npz`` takes a given classifier and images (N, n)
+in 0..255 with their labels.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def enlarged(images: Array) -> Array:
     spread = np.zeros((SIDE, 8))
     spread[np.arange(SIDE), left] = 1.0 - (place - left)
     spread[np.arange(SIDE), left + 1] += place - left
-    return np.einsum("ai,kij,bj->kab", spread, images.reshape(-1, 8, 8), spread).reshape(len(images), -1)
+    return np.asarray(np.einsum("ai,kij,bj->kab", spread, images.reshape(-1, 8, 8), spread).reshape(len(images), -1))
 
 
 def reader(name: str) -> tuple[Network, Digits]:

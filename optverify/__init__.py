@@ -12,8 +12,10 @@ from optverify.bound import bound
 from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.io import load, load_property
-from optverify.measures.boxes import DualBox, SafeBox, dual_box, safe_box
-from optverify.measures.radius import Radius, radius
+from optverify.measures.boxes import safe_box
+from optverify.measures.dual import dual_box
+from optverify.measures.radius import radius
+from optverify.measures.results import DualBox, Radius, SafeBox
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu

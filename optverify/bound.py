@@ -125,7 +125,9 @@ def bound(
     if solver == DEFAULT:
         solver = INTERIOR_POINT if method == "lifted" else "highs"
     if certificate is not None:
-        property_text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
+        property_text(
+            _beyond(network, region, least, Fraction(0))
+        )  # what cannot be written is an error before the work
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
     target, best = _Minimum(goal, gap), attack.Best()
     proof = None if certificate is None else Proof()

@@ -116,7 +116,9 @@ def _build_parser() -> argparse.ArgumentParser:
 
     radius = commands.add_parser("radius", help="how far from an input is the nearest one of another class?")
     radius.add_argument("--norm", default="inf", choices=["inf", "2", "1", "0"], help="default: inf; 0 counts inputs")
-    radius.add_argument("--targets", type=_numbers, metavar="J,J", help="classes that must not win (default: all others)")
+    radius.add_argument(
+        "--targets", type=_numbers, metavar="J,J", help="classes that must not win (default: all others)"
+    )
     radius.add_argument("--certificate", metavar="FILE", help="write a proof of the lower end (inf only)")
     radius.set_defaults(run=_radius)
 
@@ -130,7 +132,9 @@ def _build_parser() -> argparse.ArgumentParser:
     box.add_argument("--property", metavar="PROP", help=".vnnlib file whose unsafe set counts instead of another class")
     box.add_argument("--fixed", type=_numbers, default=[], metavar="I,I", help="inputs that stay as they are")
     box.add_argument("--weights", metavar="W,W", help="units of the inputs, one for each")
-    box.add_argument("--step", default="0.00390625", metavar="S", help="how near a counterexample is to a face (default 1/256)")
+    box.add_argument(
+        "--step", default="0.00390625", metavar="S", help="how near a counterexample is to a face (default 1/256)"
+    )
     box.add_argument("--dual", action="store_true", help="the smallest box that holds every input of --label instead")
     box.add_argument("--certificate", metavar="FILE", help="write a proof for the safe box")
     box.set_defaults(run=_box)
@@ -138,12 +142,16 @@ def _build_parser() -> argparse.ArgumentParser:
     for command in (radius, box):
         command.add_argument("network", metavar="NET", help=".onnx or .nnet file")
         command.add_argument("--input", metavar="FILE", help=".npz, .npy or .csv file with an input in each row")
-        command.add_argument("--index", type=_seed, default=0, metavar="K", help="row of the input, from 0 on (default 0)")
+        command.add_argument(
+            "--index", type=_seed, default=0, metavar="K", help="row of the input, from 0 on (default 0)"
+        )
         command.add_argument("--label", type=_seed, metavar="C", help="its class (default: that of the largest output)")
         command.add_argument(
             "--domain", nargs=2, default=["0", "1"], metavar=("LO", "HI"), help="range of every input (default 0 1)"
         )
-        command.add_argument("--gap", type=float, default=1e-4, metavar="G", help="relative gap of a radius (default 1e-4)")
+        command.add_argument(
+            "--gap", type=float, default=1e-4, metavar="G", help="relative gap of a radius (default 1e-4)"
+        )
 
     for command in (verify, bound, radius, box):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
@@ -349,7 +357,9 @@ def _radius(options: argparse.Namespace) -> int:
 def _box(options: argparse.Namespace) -> int:
     from optverify.io import load, load_property
     from optverify.io.points import load_point
-    from optverify.measures.boxes import DualBox, SafeBox, dual_box, safe_box
+    from optverify.measures.boxes import safe_box
+    from optverify.measures.dual import dual_box
+    from optverify.measures.results import DualBox, SafeBox
 
     _check_solver(options.solver)
     if options.dual and (options.certificate or options.property):

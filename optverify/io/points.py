@@ -20,8 +20,8 @@ def load_point(path: str, index: int = 0) -> list[Number]:
     Parameters
     ----------
     path : str
-        ``.npy`` or ``.npz`` (an array called x, inputs, images or X, or the only one), or a text file with an input a line,
-        numbers separated by commas and read as decimals.
+        ``.npy`` or ``.npz`` (an array called x, inputs, images or X, or the only one), or a text file with an input a
+        line, numbers separated by commas and read as decimals.
     index : int
         Which row. An array of one dimension is a single row.
 

@@ -1,10 +1,10 @@
 """The lower end of an l2, l1 or l0 radius: branch and bound on the distance itself.
 
-A node is a set of signs of neurons. Its key is a lower bound on the distance from x of the nearest point in it that could
-reach a group: each linear bound c . x + k of a group's row leaves a half-space, whose distance is known
-(:meth:`optverify.measures.norms.Ball.distance`). The least key is taken first, so that at any time the least key of
-what is open is a lower end of the radius. Bounds of neurons are those over the ball, by the dual norm, just inside the
-best counterexample.
+A node is a box and a set of signs of neurons; boxes are cut where there are few inputs, but for l0. Its key is a lower
+bound on the distance from x of the nearest point in it that could reach a group: each linear bound c . x + k of a
+group's row leaves a half-space, whose distance is known (:meth:`optverify.measures.norms.Ball.distance`). The least key
+is taken first, so that at any time the least key of what is open is a lower end of the radius. Bounds of neurons are
+those over the ball, by the dual norm, just inside the best counterexample.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
+from typing import Any
 
 import numpy as np
 from scipy.sparse import block_array, csr_array, eye_array
@@ -28,12 +29,12 @@ from optverify.measures.norms import Ball
 from optverify.measures.question import Question, below, inward, outward_radius
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
-from optverify.proof import NeuronSplit
+from optverify.proof import NeuronSplit, Split
 from optverify.query import Goal
 from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored, Unit
 from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
-from optverify.search.node import Node, boxes, divide, known_bounds
+from optverify.search.node import Node, divide, known_bounds
 
 BATCH = 32
 """Nodes that are bounded together."""
@@ -88,7 +89,9 @@ class Tree:
         report: Callable[[float, int], None] | None = None,
     ) -> None:
         self.question, self.gap, self.solver, self.rng, self.report = question, gap, solver, rng, report
-        self.goal, self.strategy = question.goal, Hybrid(few_inputs=0)
+        self.goal = question.goal
+        # A count is the same on most of a box: cutting it gains nothing.
+        self.strategy = Hybrid(few_inputs=0) if question.norm == "0" else Hybrid()
         self.nodes = self.programs = 0
         self.given_up = inf
         self._number = count()
@@ -132,19 +135,29 @@ class Tree:
         ball = self.question.ball.within(outward_radius(self._wanted(), self.question.shift))
         while self._open and len(self._away) < min(BATCH, self.nodes + 1):
             key, _, node = self._open[0]
+            if self._away and not self._same_box(node):
+                break
             if key < ball.radius:
                 self._away.append((key, node))
             heappop(self._open)
         if self._away:
-            children = self._expand(ball)
+            first = self._away[0][1]
+            children = self._expand(replace(ball, box=Interval(first.lower, first.upper)))
             for key, node in children:
                 self._push(key, node)
         self._away = []
+
+    def _same_box(self, node: Node) -> bool:
+        """Tell whether a node has the box of the batch: few do where inputs are split."""
+        first = self._away[0][1]
+        return first.lower is node.lower and first.upper is node.upper
 
     def _expand(self, ball: Ball) -> list[tuple[float, Node]]:
         some = [node for _, node in self._away]
         self.nodes += len(some)
         hull = ball.hull
+        if hull.empty.any():
+            return []
         region = Interval(np.stack([hull.lower] * len(some)), np.stack([hull.upper] * len(some)))
         bounds, frame = over(self.goal.network, ball, region, known_bounds(some))
         rows = frame.lower(np.eye(self.goal.network.n_outputs), Slopes())
@@ -196,15 +209,14 @@ class Tree:
         unstable = sum((u.sum(axis=-1) for u in nodes.bounds.unstable(frame.network)), np.zeros(len(here), int))
         children: list[tuple[float, Node]] = []
         for k, (split, (b, key, node)) in enumerate(zip(self.strategy.choose(nodes), kept, strict=True)):
-            neuron = split if isinstance(split, NeuronSplit) else None
             if self.solver is not None and unstable[k] <= FEW:
-                key, node, neuron = self._by_program(ball, frame.take([b]), bounds.take(b), key, node, neuron)
+                key, node, split = self._by_program(ball, frame.take([b]), bounds.take(b), key, node, split)
                 if not node.groups:
                     continue
-            if neuron is None:
+            if split is None:
                 self.given_up = min(self.given_up, key)
             else:
-                children += [(key, child) for child in divide(node, neuron)]
+                children += [(key, child) for child in divide(node, split)]
         return children
 
     def _try_points(self, ball: Ball, rows: LinearBounds, wanted: Array, here: list[int]) -> None:
@@ -216,8 +228,8 @@ class Tree:
         self.question.attack(self.rng, list(points[np.argsort(values)[:2]]), random=False)
 
     def _by_program(
-        self, ball: Ball, frame: Frame, bounds: Bounds, key: float, node: Node, split: NeuronSplit | None
-    ) -> tuple[float, Node, NeuronSplit | None]:
+        self, ball: Ball, frame: Frame, bounds: Bounds, key: float, node: Node, split: Split | None
+    ) -> tuple[float, Node, Split | None]:
         """Bound each group of a node by a program; return its key, what is left and where to split."""
         left, nearest = [], inf
         for group in node.groups:
@@ -308,8 +320,9 @@ def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
     semidefinite ones of order 2. "0": |d_i| <= s_i times the width of the box, sum s_i <= R.
     """
     program, n = relaxation.program, ball.centre.size
-    A = csr_array(program.A)
-    total = csr_array(np.ones((1, n)))
+    A: Any = csr_array(program.A)
+    matrix: Any
+    total: Any = csr_array(np.ones((1, n)))
     start = A.shape[0]
     if ball.norm == "2":
         # The lower triangle of [[1, d_i / R], [d_i / R, s_i]] by columns, off-diagonals times sqrt 2.
@@ -326,7 +339,7 @@ def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
     else:
         width = np.ones(n) if ball.norm == "1" else np.maximum(ball.hull.upper - ball.hull.lower, 1e-300)
         pick = csr_array((1.0 / width, (np.arange(n), np.arange(n))), shape=(n, A.shape[1]))
-        identity = eye_array(n)
+        identity: Any = eye_array(n)
         matrix = block_array([[A, None], [pick, -identity], [-pick, -identity], [None, total]])
         middle = ball.centre / width
         right = np.concatenate([middle, -middle, [ball.radius]])

@@ -1,8 +1,8 @@
 """The lower end of an l-inf radius: the search of :func:`optverify.verify`, just inside the best counterexample.
 
-A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer counterexample,
-and starts again inside that. What is open when a limit ends it still gives a lower end: linear bounds of each open node
-say how far from x the first point is that could reach a group there.
+A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer
+counterexample, and starts again inside that. What is open when a limit ends it still gives a lower end: linear bounds
+of each open node say how far from x the first point is that could reach a group there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.interval import Array
-from optverify.measures.question import Question, below, inward, outward_radius
+from optverify.measures.question import Question, below, inward
 from optverify.proof import Close, Proof
 from optverify.query import Goal
 from optverify.search.expand import Method
@@ -134,8 +134,8 @@ def at_root(question: Question) -> Lower:
     _, frame = crown(question.goal.network, type(regions[0])(lower, upper))
     rows = output_bounds(frame).value
     reached = np.stack([rows[:, list(group)].max(axis=1) for group in question.goal.groups], axis=1)
-    good = (reached > 0).all(axis=1)
-    last = int(np.argmin(good)) - 1 if not good.all() else len(good) - 1
+    good = np.all(reached > 0, axis=1)
+    last = int(np.flatnonzero(np.append(~good, True))[0]) - 1
     if last < 0:
         return Lower(0.0, "x itself", "", None, 0, 0)
     goal, best = question.goal, [int(rows[last, list(g)].argmax()) for g in question.goal.groups]
@@ -153,8 +153,9 @@ def _open_distance(question: Question, goal: Goal, nodes: list[Node]) -> float:
         some = nodes[start : start + BATCH]
         bounds, frame = crown(goal.network, boxes(some), known_bounds(some))
         rows = output_bounds(frame)
+        empty = np.broadcast_to(bounds.empty, len(some))
         for b, node in enumerate(some):
-            if np.broadcast_to(bounds.empty, len(some))[b]:
+            if empty[b]:
                 continue
             for group in node.groups:
                 members = list(goal.groups[group])

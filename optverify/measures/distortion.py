@@ -34,8 +34,8 @@ def minimum_distortion(
     Parameters
     ----------
     question : Question
-        For the norms "inf", "1" and "0". Its counterexample, where there is one, cuts the programs off; it learns of the
-        solver's points, after an exact replay.
+        For the norms "inf", "1" and "0". Its counterexample, where there is one, cuts the programs off; it learns of
+        the solver's points, after an exact replay.
     solver : str or Solver
     time_limit : float, seconds
 
@@ -89,7 +89,9 @@ def _with_distance(base: Program, question: Question, group: tuple[int, ...]) ->
         unit = np.maximum(ball.box.upper - ball.box.lower, 0.0)
     sizes = csr_array(-unit[:, None]) if shared else -eye_array(n) @ csr_array(np.diag(unit))
     pick = csr_array((np.ones(n), (np.arange(n), np.arange(x.start, x.stop))), shape=(n, width))
-    rows = csr_array((np.ones(len(group)), (np.arange(len(group)), y.start + np.array(group))), shape=(len(group), width))
+    rows = csr_array(
+        (np.ones(len(group)), (np.arange(len(group)), y.start + np.array(group))), shape=(len(group), width)
+    )
     matrix = block_array([[base.A, None], [rows, None], [pick, sizes], [-pick, sizes]])
     more, start = sizes.shape[1], base.n_rows
     most = 1.0 if question.norm == "0" else min(question.upper, question.furthest())

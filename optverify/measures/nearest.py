@@ -35,13 +35,14 @@ def nearest_points(goal: Goal, ball: Ball, starts: Array, steps: int = STEPS) ->
     Notes
     -----
     From each start and for each group, jump to the nearest point where the linearisation of the group's largest row is
-    0, and linearise there (Moosavi-Dezfooli et al., CVPR 2016, with the clipped norm's own projection); every other jump
-    goes half way, which ends cycles between two pieces.
+    0, and linearise there (Moosavi-Dezfooli et al., CVPR 2016, with the clipped norm's own projection); every other
+    jump goes half way, which ends cycles between two pieces.
     """
     groups = len(goal.groups)
     x = np.repeat(starts, groups, axis=0)
     members = goal.members[np.tile(np.arange(groups), len(starts))]
-    best, found, rows = np.full(len(x), np.inf), np.array(x), np.arange(len(x))
+    found, rows = np.array(x), np.arange(len(x))
+    best = np.where(reached(goal, x), ball.lengths(x), np.inf)
     with np.errstate(all="ignore"):
         for step in range(steps):
             passed = forward(goal.network, x)

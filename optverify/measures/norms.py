@@ -4,8 +4,8 @@ With d = x - centre, lo <= d <= hi, and any split c = a + b, every point of the 
 
     c . d  >=  sum_i min(a_i lo_i, a_i hi_i)  -  R |b|_*          (|.|_* the dual norm)
 
-by Hölder's inequality; for "0" (at most R entries of d are not 0), c . d >= - the sum of the R largest of max(-c_i lo_i,
--c_i hi_i). The split is advice; the right-hand side is evaluated with a bound on its rounding.
+by Hölder's inequality; for "0" (at most R entries of d are not 0), c . d >= - the sum of the R largest of max(-c_i
+lo_i, -c_i hi_i). The split is advice; the right-hand side is evaluated with a bound on its rounding.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Ball:
     radius : float
         Not less than the true one plus the distance of `centre` from the true centre.
     box : Interval, ends of shape (n,)
-        Contains the centre.
+        Should contain the centre: else what is said of it holds, but is weak.
     weights : (n,) float64, optional
         For "inf": the length of d is max_i |d_i| / weights_i; 1 by default.
     """
@@ -116,7 +116,7 @@ class Ball:
         with np.errstate(all="ignore"):
             hull, x = self.hull, self.centre
             lo, hi = down(hull.lower - x), up(hull.upper - x)
-            reach = np.maximum(-lo, hi)
+            reach = np.maximum(np.abs(lo), np.abs(hi))
             terms = 4 * c.shape[-1] + 16
             # What the centre's part, the split and the sums may have lost is at most terms * u * size.
             size = np.abs(c) @ (np.abs(x) + 4 * reach)
@@ -170,9 +170,7 @@ class Ball:
             if self.norm == "inf":
                 move = extent
             elif self.norm == "2":
-                s = _level(
-                    extent / np.maximum(size, 1e-300), extent**2, size**2, np.full(len(c), self.radius**2), 2
-                )
+                s = _level(extent / np.maximum(size, 1e-300), extent**2, size**2, np.full(len(c), self.radius**2), 2)
                 move = np.where(np.isfinite(s)[:, None], np.minimum(s[:, None] * size, extent), extent)
             else:
                 cost = extent if self.norm == "1" else np.ones_like(extent)
@@ -245,7 +243,7 @@ class Ball:
 
 
 def _level(ends: Array, full: Array, slope: Array, wanted: Array, power: int = 1) -> Array:
-    """Solve sum_i (full_i if ends_i <= s else slope_i s**power) = wanted for s, row by row; inf where none is enough."""
+    """Solve sum_i (full_i if ends_i <= s else slope_i s**power) = wanted for s, row by row; inf if there is none."""
     order = np.argsort(ends, axis=-1)
     e, f, w = (np.take_along_axis(np.broadcast_to(a, ends.shape), order, axis=-1) for a in (ends, full, slope))
     done = np.cumsum(f, axis=-1) - f  # of the entries before

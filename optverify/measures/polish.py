@@ -5,6 +5,8 @@ A guess, as all that finds points is; the caller replays what comes out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import block_array, csr_array, eye_array
@@ -66,7 +68,7 @@ def _polished(goal: Goal, ball: Ball, point: Array) -> Array:
             x = ball.centre + (1 + 1e-9) * (x - ball.centre)
         if reached(goal, x):
             best, known = x, size
-    return shortened(goal, ball, best[None])[0]
+    return np.asarray(shortened(goal, ball, best[None])[0])
 
 
 def _flipped(signs: Signs, relu: int, index: int) -> Signs:
@@ -78,8 +80,9 @@ def _flipped(signs: Signs, relu: int, index: int) -> Signs:
 def _on_piece(
     network: Network, ball: Ball, group: tuple[int, ...], signs: Signs, known: float
 ) -> tuple[Array, list[tuple[int, int]]] | None:
-    """Return the nearest point of a linear piece where all rows of a group are <= 0, and the neurons that keep it from coming
-    nearer, those that press most first; None if there is none within the distance that is known.
+    """Return the nearest point of a linear piece that reaches a group, None if none is within the known distance.
+
+    With it come the neurons that keep it from coming nearer, those that press most first.
     """
     A, b, where, forms, constants = _piece(network, signs, group)
     n = ball.centre.size
@@ -90,10 +93,10 @@ def _on_piece(
     # In d = x - centre. |d_i| <= t, or |d_i| <= s_i.
     low, high = ball.box.lower - ball.centre, ball.box.upper - ball.centre
     weights = np.ones(n) if ball.weights is None else ball.weights
-    one = weights[:, None] if ball.norm == "inf" else eye_array(n)
+    one: Any = weights[:, None] if ball.norm == "inf" else eye_array(n)
     sizes = 1 if ball.norm == "inf" else n
     low, high = np.maximum(low, -known * weights), np.minimum(high, known * weights)
-    matrix = csr_array(block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]]))
+    matrix: Any = csr_array(block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]]))
     program = Program(
         np.concatenate([np.zeros(n), np.ones(sizes)]),
         matrix,

@@ -38,7 +38,7 @@ OUTWARD = (0.0, 2.0**-45, 2.0**-38, 2.0**-30, 2.0**-22)
 Domain = Box | tuple[Number, Number] | None
 
 
-def as_point(network: Network, x: ArrayLike) -> tuple[Fraction, ...]:
+def as_point(network: Network, x: ArrayLike | Sequence[Number]) -> tuple[Fraction, ...]:
     """Read a point exactly.
 
     Raises
@@ -60,7 +60,7 @@ def as_domain(domain: Domain, x: Sequence[Fraction]) -> Box:
         It has another size, or the point lies outside.
     """
     if domain is None:
-        reach = Fraction(BEYOND) * max(1, *(abs(v) for v in x))
+        reach = Fraction(BEYOND) * max([Fraction(1), *(abs(v) for v in x)])
         return Box(tuple(v - reach for v in x), tuple(v + reach for v in x))
     if not isinstance(domain, Box):
         low, high = domain
@@ -77,7 +77,7 @@ def as_domain(domain: Domain, x: Sequence[Fraction]) -> Box:
 
 @dataclass(eq=False)
 class Question:
-    """How far from x is the nearest point of the domain that is in the unsafe set?
+    """How far from x the nearest point of the domain is that is in the unsafe set.
 
     Parameters
     ----------

@@ -1,28 +1,29 @@
-"""The radius of robustness: how far from a point is the nearest one of another class?"""
+"""The radius of robustness: the distance of the nearest point of another class."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import inf
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify.bound import property_text, write_proof
 from optverify.errors import InputError
+from optverify.expressions import Number
 from optverify.io.files import replacing
 from optverify.measures import balls, cubes
 from optverify.measures.norms import Norm, norm_of
 from optverify.measures.question import Domain, Question, as_domain, as_point
+from optverify.measures.results import WHOLE, Bracket, Radius
 from optverify.network import Network
 from optverify.proof import Proof
 from optverify.query import Case, Query
-from optverify.report import html, text
 from optverify.results import versions
 from optverify.search.branching import Hybrid
 from optverify.search.expand import Method
@@ -30,142 +31,11 @@ from optverify.search.tree import Progress
 from optverify.search.workers import cpu_seconds, one_thread
 from optverify.solvers import name_of
 from optverify.solvers.solution import Solver
-from optverify.witness import Witness
-
-WHOLE = "no input of the domain is a counterexample"
-
-
-@dataclass(frozen=True)
-class Radius:
-    """The answer of :func:`radius`: lower <= radius <= upper.
-
-    Parameters
-    ----------
-    lower : float
-        Proved: no point of the domain within this distance of x is a counterexample; for "0", none at less than this
-        distance. inf: none at all.
-    upper : float
-        The distance of the counterexample, rounded up; inf where none was found.
-    norm : Norm
-        For "0" the distance is the number of inputs that differ.
-    label : int or None
-        The class of x; None where the question is another property.
-    witness : Witness or None
-        The counterexample, exact, replayed in exact arithmetic.
-    lower_from, upper_from : str
-        Where the two ends come from.
-    reason : str
-        Why the bracket is no narrower.
-    complete : bool
-        Whether the gap that was asked for is reached.
-    nodes, programs : int
-    seconds, cpu_seconds : float
-    question : str
-        In words.
-    network : str
-        Content digest.
-    solver : str or None
-    certified : bool or None
-        Whether a proof of the lower end was written and accepted by the checker; None if none was asked for.
-    semantics : str
-    versions : mapping
-    """
-
-    lower: float
-    upper: float
-    norm: Norm
-    label: int | None
-    witness: Witness | None
-    lower_from: str
-    upper_from: str
-    reason: str
-    complete: bool
-    nodes: int
-    programs: int
-    seconds: float
-    cpu_seconds: float
-    question: str
-    network: str
-    solver: str | None
-    certified: bool | None = None
-    semantics: Literal["real"] = "real"
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def gap(self) -> float:
-        """(upper - lower) / upper; 0 where both are the same, also where both are infinite."""
-        if self.lower == self.upper:
-            return 0.0
-        return (self.upper - self.lower) / self.upper if self.upper < inf else inf
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready values (infinite numbers become None)."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values |= {"gap": self.gap, "witness": None if self.witness is None else self.witness.to_dict()}
-        values["versions"] = dict(self.versions)
-        values["network_sha256"] = values.pop("network")
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
-
-    def _title(self) -> str:
-        return f"l-{self.norm} radius, {self.question}"
-
-    def _rows(self) -> dict[str, str]:
-        ends = f"{text.exact(self.lower)} <= radius <= {text.exact(self.upper)}"
-        if self.lower == inf:
-            ends = WHOLE
-        sign = "<" if self.norm == "0" or not self.lower else "<="
-        rows = {
-            "proved": ends,
-            "gap": f"{self.gap:.3g} of the upper end",
-            "lower end": f"{self.lower_from}: no counterexample at a distance {sign} {text.exact(self.lower)}",
-            "upper end": self.upper_from,
-        }
-        if self.witness is not None:
-            rows["counterexample"] = ", ".join(map(text.exact, self.witness.x_float()))
-            rows["its outputs"] = ", ".join(map(text.number, self.witness.y_float()))
-        if self.certified is not None:
-            rows["certificate"] = text.certified(self.certified)
-        return rows | {
-            "reason": self.reason,
-            "semantics": f"{self.semantics} arithmetic over the weights in the file",
-            "search": f"{self.nodes} nodes, {self.programs} programs",
-            "time": f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s",
-        }
-
-    def __str__(self) -> str:
-        return text.card(self._title(), self._rows())
-
-    def __repr__(self) -> str:
-        return f"<Radius: {self.lower!r} <= l-{self.norm} radius <= {self.upper!r}, {self.reason}>"
-
-    def _repr_html_(self) -> str:
-        return html.card(self._title(), self._rows(), details={"network SHA-256": self.network, **self.versions})
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """A line of the diary of :func:`radius`.
-
-    Parameters
-    ----------
-    lower, upper : float
-        Both hold already.
-    nodes : int
-    seconds : float
-    """
-
-    lower: float
-    upper: float
-    nodes: int
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"radius in [{text.rounded_down(self.lower)}, {self.upper:.6g}], {self.nodes} nodes, {self.seconds:.0f} s"
 
 
 def radius(
     network: Network,
-    x: ArrayLike,
+    x: ArrayLike | Sequence[Number],
     label: int | None = None,
     *,
     norm: Norm | float = "inf",
@@ -191,8 +61,8 @@ def radius(
     norm : "inf", "2", "1" or "0"
         "0" counts the inputs that differ.
     domain : Box, pair of numbers or None
-        Where inputs live, for all of them if it is a pair; x must lie in it. None stands for 2**20 times the larger of 1
-        and the largest |x_i| around x.
+        Where inputs live, for all of them if it is a pair; x must lie in it. None stands for 2**20 times the larger
+        of 1 and the largest |x_i| around x.
     targets : iterable of int, optional
         Classes that must not win; all others by default.
     gap : float
@@ -212,8 +82,8 @@ def radius(
     Returns
     -------
     Radius
-        A counterexample is a point of the domain where some target's output is at least that of the label: a tie counts.
-        If x is one itself the radius is 0.
+        A counterexample is a point of the domain where some target's output is at least that of the label: a tie
+        counts. If x is one itself the radius is 0.
 
     Raises
     ------
@@ -314,9 +184,7 @@ class _Run:
         try:
             question.attack(rng)
             if question.norm == "inf":
-                found = cubes.prove(
-                    question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search
-                )
+                found = cubes.prove(question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search)
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
                 self.nodes, self.programs = found.nodes, found.programs
             else:
@@ -354,9 +222,7 @@ class _Run:
         question = self.question
         certified: bool | None = None
         if streams:
-            certified = proof is not None and write_proof(
-                streams, question.network, _within(question, lower), proof
-            )
+            certified = proof is not None and write_proof(streams, question.network, _within(question, lower), proof)
         if not stop:
             stop = WHOLE if lower == inf else "gap closed"
         if question.upper == 0:
@@ -395,4 +261,6 @@ def _why_zero(question: Question, label: int | None) -> str:
     if not rivals:
         return "x is in the unsafe set"
     tie = witness.y[rivals[0]] == own
-    return f"x is {'tied' if tie else 'misclassified'}: output {rivals[0]} is {'equal to' if tie else 'above'} {label}'s"
+    return (
+        f"x is {'tied' if tie else 'misclassified'}: output {rivals[0]} is {'equal to' if tie else 'above'} {label}'s"
+    )

@@ -1,4 +1,4 @@
-"""How far can a face of a box be moved before the box holds an unsafe point? A proof up to there, a point just beyond."""
+"""Moving a face of a box until an unsafe point is just beyond it: a proof up to there, and that point."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from optverify.interval import nearest
 from optverify.measures.nearest import nearest_points, reached
 from optverify.measures.norms import Ball
 from optverify.measures.polish import polished
+from optverify.measures.results import Side
 from optverify.network import Network
 from optverify.query import Box, Query
 from optverify.results import Verdict
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
 from optverify.witness import Witness, examine
-
-Side = Literal["lower", "upper"]
 
 SIDEWAYS = 1e6
 """In the search for near points, moving along the face costs so many times less than moving away from it."""
@@ -76,8 +75,8 @@ def sweep(
 
     Notes
     -----
-    The slab between the face and `limit` is searched. An unsafe point in it is moved towards the face, and the slab that
-    ends one step before it is searched, until one is proved to be safe.
+    The slab between the face and `limit` is searched. An unsafe point in it is moved towards the face, and the slab
+    that ends one step before it is searched, until one is proved to be safe.
     """
     start, sign = getattr(box, side)[axis], 1 if side == "upper" else -1
     end, stopper = limit, None

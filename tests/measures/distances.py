@@ -13,10 +13,8 @@ from tests.oracle import Vector, _least, _pieces
 Rows = list[Vector]
 
 
-def pieces(
-    network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction], label: int
-) -> list[Rows]:
-    """Return polytopes (forms <= 0) whose union are the points of the box where some other output is at least `label`'s."""
+def pieces(network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction], label: int) -> list[Rows]:
+    """Return polytopes (forms <= 0): together the points of the box where some other output is at least `label`'s."""
     found = []
     for rows, y in _pieces(oracle.read(network), lower, upper):
         for j, other in enumerate(y):

@@ -21,7 +21,9 @@ STEP = Fraction(1, 64)
 
 def unsafe_somewhere(network, box, label):
     zero = [Fraction(0)] * box.size
-    return any(_least(zero, rows, box.lower, box.upper) is not None for rows in pieces(network, box.lower, box.upper, label))
+    return any(
+        _least(zero, rows, box.lower, box.upper) is not None for rows in pieces(network, box.lower, box.upper, label)
+    )
 
 
 def maximal(network, answer, label):
@@ -100,7 +102,9 @@ def test_property_fixed_inputs_and_weights(tmp_path):
     assert answer.certified
     unsafe = Query.always(answer.box, (y[0] <= 1) & (x[0] - x[1] <= 10), 1)
     assert check_file(path, network, unsafe).kind == "verified"
-    conjunction = Query((Case(Box([0, 0, 0], [1, 1, 1]), ((y[0] >= 1).cases()[0][0], (x[1] <= 0).cases()[0][0])),), 3, 1)
+    conjunction = Query(
+        (Case(Box([0, 0, 0], [1, 1, 1]), ((y[0] >= 1).cases()[0][0], (x[1] <= 0).cases()[0][0])),), 3, 1
+    )
     both = safe_box(network, [0, 1, 0], property=conjunction, domain=(0, 2), step=STEP)
     assert both.complete
     for face in both.faces:
@@ -112,7 +116,13 @@ def test_property_fixed_inputs_and_weights(tmp_path):
 
 def test_time_runs_out():
     rng = np.random.default_rng(0)
-    network = Network.from_arrays([(rng.normal(size=(30, 10)), rng.normal(size=30)), (rng.normal(size=(30, 30)), rng.normal(size=30)), (rng.normal(size=(3, 30)), np.zeros(3))])
+    network = Network.from_arrays(
+        [
+            (rng.normal(size=(30, 10)), rng.normal(size=30)),
+            (rng.normal(size=(30, 30)), rng.normal(size=30)),
+            (rng.normal(size=(3, 30)), np.zeros(3)),
+        ]
+    )
     answer = safe_box(network, rng.uniform(0, 1, 10), time_limit=0.3)
     assert not answer.complete
     assert "undecided" in {face.stop for face in answer.faces}
@@ -128,7 +138,9 @@ def test_dual_box_against_the_oracle(seed):
         answer = dual_box(network, label, domain=(-1, 1), step=STEP)
         rows = []
         for piece, y in _pieces(oracle.read(network), lower, upper):
-            rows.append([*piece, *([a - b for a, b in zip(y[j], y[label], strict=True)] for j in range(3) if j != label)])
+            rows.append(
+                [*piece, *([a - b for a, b in zip(y[j], y[label], strict=True)] for j in range(3) if j != label)]
+            )
         least = {}
         for axis in range(2):
             for sign, side in ((1, "lower"), (-1, "upper")):

@@ -44,7 +44,10 @@ def test_box(inputs, capsys):
     assert answer["complete"]
     assert main(given) == 0
     assert "no point of the box is unsafe" in capsys.readouterr().out
-    assert main(["box", NET, "--dual", "--label", "0", "--domain", "-0.2", "0.2", "--step", "0.05", "--time-limit", "60"]) == 0
+    assert (
+        main(["box", NET, "--dual", "--label", "0", "--domain", "-0.2", "0.2", "--step", "0.05", "--time-limit", "60"])
+        == 0
+    )
     assert "every point of the class" in capsys.readouterr().out
 
 

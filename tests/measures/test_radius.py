@@ -1,18 +1,19 @@
 """Radii against exact oracles, and on inputs that are not ordinary."""
 
 from fractions import Fraction
-from math import inf, isqrt
+from itertools import pairwise
+from math import inf
 
 import numpy as np
 import pytest
 
-from optverify import Box, Network, load, load_property, radius
+from optverify import Box, Network, load_property, radius
 from optverify.certificate import check_file
-from optverify.errors import InputError, OptverifyError, ShapeError
+from optverify.errors import InputError, ShapeError
+from optverify.interval import Interval
 from optverify.measures import cubes
 from optverify.measures.norms import NORMS, Ball, length
 from optverify.measures.question import Question
-from optverify.interval import Interval
 from optverify.query import Query
 from tests.measures.distances import distance
 
@@ -24,10 +25,7 @@ def tiny(seed: int, inputs: int = 2, outputs: int = 3) -> Network:
     sizes = (inputs, 4, 3, outputs)
     # dyadic numbers with few digits: quick for the oracle, and ties happen
     return Network.from_arrays(
-        [
-            (rng.integers(-8, 9, (m, n)) / 4, rng.integers(-4, 5, m) / 4)
-            for n, m in zip(sizes[:-1], sizes[1:], strict=True)
-        ]
+        [(rng.integers(-8, 9, (m, n)) / 4, rng.integers(-4, 5, m) / 4) for n, m in pairwise(sizes)]
     )
 
 
@@ -107,7 +105,13 @@ def test_certificate_is_about_the_box_of_the_lower_end(tmp_path):
 
 def test_limit_gives_the_bracket_so_far_and_its_certificate(tmp_path):
     rng = np.random.default_rng(0)
-    network = Network.from_arrays([(rng.normal(size=(30, 20)), rng.normal(size=30)), (rng.normal(size=(30, 30)), rng.normal(size=30)), (rng.normal(size=(3, 30)), np.zeros(3))])
+    network = Network.from_arrays(
+        [
+            (rng.normal(size=(30, 20)), rng.normal(size=30)),
+            (rng.normal(size=(30, 30)), rng.normal(size=30)),
+            (rng.normal(size=(3, 30)), np.zeros(3)),
+        ]
+    )
     x = rng.uniform(0, 1, 20)
     path = str(tmp_path / "radius.cert")
     answer = radius(network, x, time_limit=0.2, certificate=path)
@@ -127,7 +131,7 @@ def test_interrupt_gives_the_bracket_so_far():
     network, x = tiny(4), [0.125, -0.25]
     for norm in ("inf", "2"):
         answer = radius(network, x, norm=norm, domain=(-1, 1), progress=stop)
-        label, value = exact(network, x, norm)
+        _, value = exact(network, x, norm)
         assert holds(answer, value, norm)
 
 
@@ -175,7 +179,9 @@ def test_huge_values():
     for norm in NORMS:
         answer = radius(big, [0.75, 0.5], norm=norm, time_limit=2)
         assert answer.lower <= {"inf": 0.25, "1": 0.375, "2": 0.75 / 5**0.5, "0": 1.0}[norm] <= answer.upper
-    over = Network.from_arrays([(np.array([[1e300, 0.0], [0.0, 1.0]]), [0.0, 0.0]), (np.array([[1e300, 0], [0, 1.0]]), [0.0, 0.0])])
+    over = Network.from_arrays(
+        [(np.array([[1e300, 0.0], [0.0, 1.0]]), [0.0, 0.0]), (np.array([[1e300, 0], [0, 1.0]]), [0.0, 0.0])]
+    )
     for norm in NORMS:
         answer = radius(over, [0.5, 0.5], norm=norm, time_limit=2)
         assert answer.lower <= 0.5 + (norm == "0")
@@ -222,7 +228,9 @@ def test_least_values_and_distances_are_bounds(norm):
         if norm == "0":
             points = np.where(np.argsort(rng.random(points.shape), axis=1) < size, points, x)
         else:
-            points = x + (points - x) * np.minimum(1, size / np.maximum(ball.lengths(points), 1e-300))[:, None] * (1 - 1e-12)
+            points = x + (points - x) * np.minimum(1, size / np.maximum(ball.lengths(points), 1e-300))[:, None] * (
+                1 - 1e-12
+            )
         low = Fraction(float(ball.least(c)))
         for p in [*points[:40], ball.lowest(c[None])[0] * (1 - 1e-12) + x * 1e-12]:
             d = [Fraction(a) - Fraction(b) for a, b in zip(p.tolist(), x.tolist(), strict=True)]
@@ -245,7 +253,6 @@ def test_lengths_are_rounded_up():
     assert length("0", d) == 2
     assert length("2", [Fraction(3), Fraction(4)]) <= 5 * (1 + 1e-15)
     assert length("2", [Fraction(10) ** 400]) == inf
-    assert isqrt(25) == 5
 
 
 def test_root_radius_is_sound():
