@@ -26,6 +26,7 @@ from optverify.formulations.program import Block, Cone, Program
 from optverify.formulations.reduced import Reduced, reduced
 from optverify.interval import Array, Interval
 from optverify.measures.norms import Ball
+from optverify.measures.polish import CONIC, squared
 from optverify.measures.question import Question, below, inward, outward_radius
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
@@ -41,9 +42,6 @@ BATCH = 32
 
 FEW = 4
 """Nodes with at most this many unstable neurons go to a linear program."""
-
-CONIC = "clarabel"
-"""The solver of programs with an l2 ball."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,17 +323,10 @@ def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
     total: Any = csr_array(np.ones((1, n)))
     start = A.shape[0]
     if ball.norm == "2":
-        # The lower triangle of [[1, d_i / R], [d_i / R, s_i]] by columns, off-diagonals times sqrt 2.
-        place, scale = 3 * np.arange(n), -np.sqrt(2.0) / ball.radius
-        pick = csr_array((np.full(n, scale), (place + 1, np.arange(n))), shape=(3 * n, A.shape[1]))
-        share = csr_array((-np.ones(n), (place + 2, np.arange(n))), shape=(3 * n, n))
-        matrix = block_array([[A, None], [None, total], [pick, share]])
-        cones = np.zeros(3 * n)
-        cones[place], cones[place + 1] = 1.0, scale * ball.centre
+        squares, cones, blocks = squared(ball.centre, ball.radius, A.shape[1], start + 1)
+        matrix = block_array([[A, None], [None, total], [squares[0], squares[1]]])
         right = np.concatenate([[1.0], cones])
-        ends = [start + 1 + 3 * i for i in range(n + 1)]
-        blocks = {"radius": Block(start, start + 1, Cone.NONNEG)}
-        blocks |= {f"square[{i}]": Block(ends[i], ends[i + 1], Cone.PSD) for i in range(n)}
+        blocks = {"radius": Block(start, start + 1, Cone.NONNEG), **blocks}
     else:
         width = np.ones(n) if ball.norm == "1" else np.maximum(ball.hull.upper - ball.hull.lower, 1e-300)
         pick = csr_array((1.0 / width, (np.arange(n), np.arange(n))), shape=(n, A.shape[1]))

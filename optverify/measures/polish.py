@@ -23,6 +23,9 @@ from optverify.search.attack import forward, group_values
 PIECES = 12
 """Most programs that one point is worth."""
 
+CONIC = "clarabel"
+"""The solver of programs with squares."""
+
 Signs = list[NDArray[np.bool_]]
 
 
@@ -34,10 +37,10 @@ def polished(goal: Goal, ball: Ball, point: Array) -> Array:
     goal : Goal
         The point reaches a group.
     ball : Ball
-        Its norm ("inf" or "1"; for the others the point comes back), centre and box count.
+        Its norm (for "0" the point comes back), centre and box count.
     point : (n,) float64
     """
-    if ball.norm not in ("inf", "1"):
+    if ball.norm == "0":
         return point
     with np.errstate(all="ignore"):
         return _polished(goal, ball, point)
@@ -90,23 +93,31 @@ def _on_piece(
     right = np.concatenate([b, -constants]) - rows @ ball.centre
     if not (np.isfinite(rows).all() and np.isfinite(right).all() and np.isfinite(known)):
         return None
-    # In d = x - centre. |d_i| <= t, or |d_i| <= s_i.
+    if not (np.isfinite(rows).all() and np.isfinite(right).all() and np.isfinite(known) and known > 0):
+        return None
+    # In d = x - centre. |d_i| <= t, |d_i| <= s_i or (d_i / known)^2 <= s_i.
     low, high = ball.box.lower - ball.centre, ball.box.upper - ball.centre
     weights = np.ones(n) if ball.weights is None else ball.weights
-    one: Any = weights[:, None] if ball.norm == "inf" else eye_array(n)
-    sizes = 1 if ball.norm == "inf" else n
     low, high = np.maximum(low, -known * weights), np.minimum(high, known * weights)
-    matrix: Any = csr_array(block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]]))
+    more, matrix, blocks = (1 if ball.norm == "inf" else n), None, {}  # type: int, Any, dict[str, Block]
+    if ball.norm == "2":
+        squares, cones, blocks = squared(np.zeros(n), known, n, len(rows))
+        matrix, right = block_array([[csr_array(rows), None], [squares[0], squares[1]]]), np.concatenate([right, cones])
+    else:
+        one: Any = weights[:, None] if ball.norm == "inf" else eye_array(n)
+        matrix = block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]])
+        blocks = {"size": Block(len(rows), len(rows) + 2 * n, Cone.NONNEG)}
+        right = np.concatenate([right, np.zeros(2 * n)])
     program = Program(
-        np.concatenate([np.zeros(n), np.ones(sizes)]),
-        matrix,
-        np.concatenate([right, np.zeros(2 * n)]),
-        {"piece": Block(0, len(rows), Cone.NONNEG), "size": Block(len(rows), len(rows) + 2 * n, Cone.NONNEG)},
-        np.concatenate([low, np.zeros(sizes)]),
-        np.concatenate([high, np.full(sizes, known)]),
+        np.concatenate([np.zeros(n), np.ones(more)]),
+        csr_array(matrix),
+        right,
+        {"piece": Block(0, len(rows), Cone.NONNEG), **blocks},
+        np.concatenate([low, np.zeros(more)]),
+        np.concatenate([high, np.full(more, 1.0 if ball.norm == "2" else known)]),
         name="nearest point of a piece",
     )
-    solution = solvers.get("highs").solve(program, time_limit=10.0)
+    solution = solvers.get(CONIC if ball.norm == "2" else "highs").solve(program, time_limit=10.0)
     if solution.primal is None or solution.dual is None:
         return None
     x = np.clip(ball.centre + solution.primal[:n], ball.box.lower, ball.box.upper)
@@ -134,3 +145,34 @@ def _piece(
         keep = ~layer.mask | signs[relu]
         M, d, relu = np.where(keep[:, None], M, 0.0), np.where(keep, d, 0.0), relu + 1
     return np.vstack(A), np.concatenate(b), where, M[list(group)], d[list(group)]
+
+
+def squared(centre: Array, scale: float, width: int, start: int) -> tuple[tuple[Any, Any], Array, dict[str, Block]]:
+    """Return rows for ((x_i - centre_i) / scale)^2 <= s_i: a second-order cone taken apart into cones of order 2.
+
+    Parameters
+    ----------
+    centre : (n,) float64
+    scale : float
+    width : int
+        Of the columns before s, the first of which are x.
+    start : int
+        Number of the first row.
+
+    Returns
+    -------
+    (3 n, width) and (3 n, n) csr_array
+        On the columns before, and on s.
+    (3 n,) float64
+        The right-hand side.
+    dict
+        The blocks: the lower triangle of [[1, d_i], [d_i, s_i]] by columns, off-diagonals times sqrt 2.
+    """
+    n = centre.size
+    place, turn = 3 * np.arange(n), -np.sqrt(2.0) / scale
+    on_x = csr_array((np.full(n, turn), (place + 1, np.arange(n))), shape=(3 * n, width))
+    on_s = csr_array((-np.ones(n), (place + 2, np.arange(n))), shape=(3 * n, n))
+    right = np.zeros(3 * n)
+    right[place], right[place + 1] = 1.0, turn * centre
+    blocks = {f"square[{i}]": Block(start + 3 * i, start + 3 * i + 3, Cone.PSD) for i in range(n)}
+    return (on_x, on_s), right, blocks
