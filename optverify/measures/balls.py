@@ -18,7 +18,6 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from scipy.sparse import block_array, csr_array, eye_array
 
 from optverify import solvers
 from optverify.bounds.ascent import ascend
@@ -317,6 +316,8 @@ def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
     "1": |d_i| <= s_i, sum s_i <= R. "2": (d_i / R)^2 <= s_i, sum s_i <= 1, a second-order cone taken apart into
     semidefinite ones of order 2. "0": |d_i| <= s_i times the width of the box, sum s_i <= R.
     """
+    from scipy.sparse import block_array, csr_array, eye_array
+
     program, n = relaxation.program, ball.centre.size
     A: Any = csr_array(program.A)
     matrix: Any

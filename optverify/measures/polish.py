@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import block_array, csr_array, eye_array
 
 from optverify import solvers
 from optverify.formulations.program import Block, Cone, Program
@@ -87,6 +86,8 @@ def _on_piece(
 
     With it come the neurons that keep it from coming nearer, those that press most first.
     """
+    from scipy.sparse import block_array, csr_array, eye_array
+
     A, b, where, forms, constants = _piece(network, signs, group)
     n = ball.centre.size
     rows = np.vstack([A, forms])
@@ -168,6 +169,8 @@ def squared(centre: Array, scale: float, width: int, start: int) -> tuple[tuple[
     dict
         The blocks: the lower triangle of [[1, d_i], [d_i, s_i]] by columns, off-diagonals times sqrt 2.
     """
+    from scipy.sparse import csr_array
+
     n = centre.size
     place, turn = 3 * np.arange(n), -np.sqrt(2.0) / scale
     on_x = csr_array((np.full(n, turn), (place + 1, np.arange(n))), shape=(3 * n, width))

@@ -46,7 +46,7 @@ def holds(answer, value, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_bracket_holds_the_exact_radius_and_closes(norm, seed):
     network = tiny(seed)
     x = (np.random.default_rng(seed).integers(-8, 9, 2) / 8).tolist()
@@ -177,13 +177,13 @@ def test_domains():
 def test_huge_values():
     big = Network.from_arrays([(np.array([[1e300, 2e300], [0.0, 0.0]]), [0.0, 1e300])])
     for norm in NORMS:
-        answer = radius(big, [0.75, 0.5], norm=norm, time_limit=2)
+        answer = radius(big, [0.75, 0.5], norm=norm, time_limit=0.4)
         assert answer.lower <= {"inf": 0.25, "1": 0.375, "2": 0.75 / 5**0.5, "0": 1.0}[norm] <= answer.upper
     over = Network.from_arrays(
         [(np.array([[1e300, 0.0], [0.0, 1.0]]), [0.0, 0.0]), (np.array([[1e300, 0], [0, 1.0]]), [0.0, 0.0])]
     )
     for norm in NORMS:
-        answer = radius(over, [0.5, 0.5], norm=norm, time_limit=2)
+        answer = radius(over, [0.5, 0.5], norm=norm, time_limit=0.4)
         assert answer.lower <= 0.5 + (norm == "0")
         assert answer.upper >= 0.4
 
@@ -219,12 +219,12 @@ def test_one_output():
 @pytest.mark.parametrize("norm", NORMS)
 def test_least_values_and_distances_are_bounds(norm):
     rng = np.random.default_rng(1)
-    for _ in range(30):
+    for _ in range(8):
         n = 5
         x, c = rng.uniform(0, 1, n), rng.normal(size=n) * 10.0 ** rng.integers(-3, 4, n)
         size = float(rng.integers(0, 5)) if norm == "0" else float(rng.uniform(0, 1.5))
         ball = Ball(norm, x, size, Interval(np.zeros(n), np.ones(n)))
-        points = np.clip(x + rng.uniform(-1, 1, (400, n)), 0, 1)
+        points = np.clip(x + rng.uniform(-1, 1, (100, n)), 0, 1)
         if norm == "0":
             points = np.where(np.argsort(rng.random(points.shape), axis=1) < size, points, x)
         else:
