@@ -1,8 +1,9 @@
 """The lower end of an l-inf radius: the search of :func:`optverify.verify`, just inside the best counterexample.
 
 A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer
-counterexample, and starts again inside that. What is open when a limit ends it still gives a lower end: linear bounds
-of each open node say how far from x the first point is that could reach a group there.
+counterexample, and starts again inside that. Only where a time limit shows it to be too hard, half the way to what is
+proved already is searched instead. What is open when a limit ends it still gives a lower end: linear bounds of each
+open node say how far from x the first point is that could reach a group there.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from math import inf
 import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
-from optverify.interval import Array
-from optverify.measures.question import Question, below, inward
+from optverify.interval import Array, Interval
+from optverify.measures.question import Question, below, inward, outward_radius
 from optverify.proof import Close, Proof
 from optverify.query import Goal
 from optverify.search.expand import Method
 from optverify.search.node import Node, boxes, known_bounds
 from optverify.search.tree import BATCH, Progress, Search, Stop
 from optverify.search.workers import Crew
+
+SHARE = 0.5
+"""Part of the time that is left that a search may take; then one inside a smaller radius is worth more."""
+
+SHORT = 0.5
+"""Seconds that are not divided any more."""
 
 RADII = 32
 """Radii that are tried at once with backward bounds alone, evenly from 0 to the upper end."""
@@ -94,29 +101,37 @@ def prove(
     report : callable, optional
         Called with the lower end so far and the progress of the search.
     """
-    best = at_root(question)
+    best, hard = at_root(question), inf  # the least radius that took too long
     nodes = programs = 0
     while True:
-        radius = min(below(question.upper, gap, question.norm), question.furthest())
-        if radius <= best.radius:
-            return Lower(best.radius, best.origin, "", best.proof, nodes, programs)
+        goal_radius = min(below(question.upper, gap, question.norm), question.furthest())
+        radius = goal_radius if hard > goal_radius else 0.5 * (best.radius + hard)
+        left = deadline - time.monotonic()
+        if radius <= best.radius or (hard < inf and (left <= 0 or hard - best.radius <= gap * hard)):
+            stop = "" if goal_radius <= best.radius else Stop.TIME.value
+            return Lower(best.radius, best.origin, stop, best.proof, nodes, programs)
         goal = question.within(radius)
         proof = Proof(open=True) if method.proof else None
         tell = None if report is None else _teller(report, best.radius)
         with Crew([goal], workers) as crew:
             search = Search(goal, _Nearer(question, rng), crew, method, True, tell, proof=proof)
-            outcome = search.run(deadline - time.monotonic())
+            outcome = search.run(left if left < SHORT else SHARE * left)
             crew.used()
         nodes, programs = nodes + outcome.progress.nodes, programs + outcome.programs
         if outcome.stop is Stop.CLOSED:
-            return Lower(radius, "branch and bound", "", proof, nodes, programs)
-        if outcome.stop is not Stop.FOUND:
+            best = Lower(radius, "branch and bound", "", proof, nodes, programs)
+            continue
+        if outcome.stop is Stop.FOUND:
+            continue
+        # A stuck node is not among the open ones: what is left open of it has no distance.
+        if outcome.stop is not Stop.STUCK:
             found = min(radius, _open_distance(question, goal, list(search.open_nodes())))
-            # A stuck node is not among the open ones; what is left open of it has no distance.
-            if outcome.stop is not Stop.STUCK and found > best.radius:
+            if found > best.radius:
                 best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)
                 _close(goal, proof)
+        if outcome.stop is not Stop.TIME:
             return Lower(best.radius, best.origin, outcome.stop.value, best.proof, nodes, programs)
+        hard = radius
 
 
 def _teller(report: Callable[[float, Progress], None], lower: float) -> Callable[[Progress], None]:
@@ -127,11 +142,12 @@ def at_root(question: Question) -> Lower:
     """Bound the radius by backward bounds alone, over boxes of several radii at once."""
     reach = min(question.upper, question.furthest())
     fractions = np.linspace(0.0, 1.0, RADII + 1)[1:]
-    regions = [question.region(reach * f).outward for f in fractions.tolist() if np.isfinite(reach * f)]
+    balls = [question.ball.within(outward_radius(reach * f, question.shift)) for f in fractions.tolist()]
+    regions = [ball.hull for ball in balls if np.isfinite(ball.radius)]
     if not regions:
         return Lower(0.0, "x itself", "", None, 0, 0)
     lower, upper = (np.stack([getattr(r, end) for r in regions]) for end in ("lower", "upper"))
-    _, frame = crown(question.goal.network, type(regions[0])(lower, upper))
+    _, frame = crown(question.goal.network, Interval(lower, upper))
     rows = output_bounds(frame).value
     reached = np.stack([rows[:, list(group)].max(axis=1) for group in question.goal.groups], axis=1)
     good = np.all(reached > 0, axis=1)
