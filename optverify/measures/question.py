@@ -110,7 +110,8 @@ class Question:
         centre = np.array([nearest(v) for v in self.x])
         shift = self.length([v - Fraction(c) for v, c in zip(self.x, centre.tolist(), strict=True)])
         self.shift = 0.0 if self.norm == "0" else shift  # how far the ball's centre is from x
-        weights = None if self.weights is None else np.array([nearest(w) for w in self.weights])
+        # Rounded up: the ball in floating point holds the exact one.
+        weights = None if self.weights is None else np.array([round_up(w) for w in self.weights])
         self.ball = Ball(self.norm, centre, inf, self.domain.outward, weights)
 
     @property
