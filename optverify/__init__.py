@@ -15,6 +15,10 @@ from optverify.errors import OptverifyError
 from optverify.expressions import Linear, inputs, outputs
 from optverify.instances import Instance
 from optverify.io import load, load_property
+from optverify.measures.boxes import safe_box
+from optverify.measures.dual import dual_box
+from optverify.measures.radius import radius
+from optverify.measures.results import DualBox, Radius, SafeBox
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu
@@ -32,13 +36,16 @@ __all__ = [
     "Case",
     "CertifiedAccuracy",
     "CvxpyModel",
+    "DualBox",
     "Instance",
     "Linear",
     "ModelBound",
     "Network",
     "OptverifyError",
     "Query",
+    "Radius",
     "Relu",
+    "SafeBox",
     "Verdict",
     "Verification",
     "Witness",
@@ -46,11 +53,14 @@ __all__ = [
     "certify",
     "compare",
     "compare_instances",
+    "dual_box",
     "inputs",
     "load",
     "load_property",
     "outputs",
+    "radius",
     "safe_bound",
+    "safe_box",
     "to_cvxpy",
     "to_pyomo",
     "verify",

@@ -159,7 +159,9 @@ def bound(
     if solver == DEFAULT:
         solver = INTERIOR_POINT if method in SEMIDEFINITE else "highs"
     if certificate is not None:
-        _text(_beyond(network, region, least, Fraction(0)))  # what cannot be written is an error before the work
+        property_text(
+            _beyond(network, region, least, Fraction(0))
+        )  # what cannot be written is an error before the work
     goal = Goal(append_rows(network, [least]), region, ((0,),), (0,), ((0,),))
     target, best = Minimum(goal, gap), attack.Best()
     if bounds not in PREACTIVATION:
@@ -187,7 +189,7 @@ def bound(
         if certified and proof is not None:
             proved = Fraction(result.lower)
             beyond = proved - MARGIN * max(Fraction(1), abs(proved))
-            certified = _certify(streams, network, _beyond(network, region, least, beyond), proof)
+            certified = write_proof(streams, network, _beyond(network, region, least, beyond), proof)
     if target.point is None:  # every sampled value overflowed: any point of the region will do
         target.offer(-np.inf, 0.5 * region.outward.lower + 0.5 * region.outward.upper)
     assert target.point is not None
@@ -224,17 +226,27 @@ def _beyond(network: Network, region: Box, objective: Linear, value: Fraction) -
     return Query((Case(region, (Atom(objective - value),)),), network.n_inputs, network.n_outputs)
 
 
-def _certify(streams: Sequence[BinaryIO], network: Network, query: Query, proof: Proof) -> bool:
-    """Write a proof and what it proves; tell whether the checker accepts it."""
+def write_proof(streams: Sequence[BinaryIO], network: Network, query: Query, proof: Proof) -> bool:
+    """Write a proof and, as VNN-LIB, what it proves; tell whether the checker accepts it.
+
+    Parameters
+    ----------
+    streams : two binary files
+        For the certificate and for the property. Nothing is written if the checker does not accept the proof.
+    network : Network
+    query : Query
+        Of one region.
+    proof : Proof
+    """
     try:
         certify(streams[0], network, query, query.goals(network), [proof])
     except CertificateError:
         return False
-    streams[1].write(_text(query).encode())
+    streams[1].write(property_text(query).encode())
     return True
 
 
-def _text(query: Query) -> str:
+def property_text(query: Query) -> str:
     """Return a query as VNN-LIB that reads back as this very query.
 
     Raises

@@ -201,13 +201,54 @@ def _build_parser() -> argparse.ArgumentParser:
             choices=list(SEMANTICS),
             help="real, or every execution in a floating-point format (default: what PROP says, else real)",
         )
+
+    radius = commands.add_parser("radius", help="how far from an input is the nearest one of another class?")
+    radius.add_argument("--norm", default="inf", choices=["inf", "2", "1", "0"], help="default: inf; 0 counts inputs")
+    radius.add_argument(
+        "--targets", type=_numbers, metavar="J,J", help="classes that must not win (default: all others)"
+    )
+    radius.add_argument("--certificate", metavar="FILE", help="write a proof of the lower end (inf only)")
+    radius.set_defaults(run=_radius)
+
+    box = commands.add_parser("box", help="a maximal safe box around an input, or the smallest box around a class")
+    box.add_argument(
+        "--objective",
+        default="apothem",
+        choices=["apothem", "maximal", "volume-heuristic"],
+        help="what the box is grown from (default: apothem, the ball of the radius)",
+    )
+    box.add_argument("--property", metavar="PROP", help=".vnnlib file whose unsafe set counts instead of another class")
+    box.add_argument("--fixed", type=_numbers, default=[], metavar="I,I", help="inputs that stay as they are")
+    box.add_argument("--weights", metavar="W,W", help="units of the inputs, one for each")
+    box.add_argument(
+        "--step", default="0.00390625", metavar="S", help="how near a counterexample is to a face (default 1/256)"
+    )
+    box.add_argument("--dual", action="store_true", help="the smallest box that holds every input of --label instead")
+    box.add_argument("--certificate", metavar="FILE", help="write a proof for the safe box")
+    box.set_defaults(run=_box)
+
+    for command in (radius, box):
+        command.add_argument("network", metavar="NET", help=".onnx or .nnet file")
+        command.add_argument("--input", metavar="FILE", help=".npz, .npy or .csv file with an input in each row")
+        command.add_argument(
+            "--index", type=_seed, default=0, metavar="K", help="row of the input, from 0 on (default 0)"
+        )
+        command.add_argument("--label", type=_seed, metavar="C", help="its class (default: that of the largest output)")
+        command.add_argument(
+            "--domain", nargs=2, default=["0", "1"], metavar=("LO", "HI"), help="range of every input (default 0 1)"
+        )
+        command.add_argument(
+            "--gap", type=float, default=1e-4, metavar="G", help="relative gap of a radius (default 1e-4)"
+        )
+
+    for command in (verify, bound, radius, box):
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument(
             "--solver",
-            default="highs" if command is verify else "default",
+            default="default" if command is bound else "highs",
             metavar="NAME",
             help="for programs (default highs"
-            + ("" if command is verify else ", for lifted 'interior point'")
+            + (", for lifted 'interior point'" if command is bound else "")
             + "); optverify solvers lists them",
         )
         command.add_argument(
@@ -305,6 +346,13 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _numbers(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,3")
+    return [int(part) for part in parts]
+
+
 def _verify(options: argparse.Namespace) -> int:
     from optverify.verify import verify
 
@@ -317,7 +365,7 @@ def _verify(options: argparse.Namespace) -> int:
     with (
         _output(options.json) as write,
         _page_file(options.report) as write_page,
-        _progress(options.quiet) as show,
+        _line(options.quiet) as show,
     ):
         network, query = _network_and_query(options)
         answer = verify(
@@ -415,7 +463,7 @@ def _bound(options: argparse.Namespace) -> int:
     objective = parse_linear(options.objective, "--objective")
     beside = None if options.certificate is None else options.certificate + ".vnnlib"
     _refuse_overwriting([options.json, options.certificate, beside], [options.network, options.property])
-    with _output(options.json) as write, _progress(options.quiet) as report:
+    with _output(options.json) as write, _line(options.quiet) as report:
         network, query = _network_and_query(options)
         answer = bound(
             network,
@@ -524,6 +572,89 @@ def _discard(_: object) -> None:
     """Take a value that is not wanted."""
 
 
+def _radius(options: argparse.Namespace) -> int:
+    from optverify.io import load
+    from optverify.io.points import load_point
+    from optverify.measures.radius import radius
+
+    _check_solver(options.solver)
+    if options.input is None:
+        raise InputError("radius needs --input FILE")
+    beside = None if options.certificate is None else options.certificate + ".vnnlib"
+    _refuse_overwriting([options.json, options.certificate, beside], [options.network, options.input])
+    with _output(options.json) as write, _line(options.quiet) as report:
+        answer = radius(
+            load(options.network),
+            load_point(options.input, options.index),
+            options.label,
+            norm=options.norm,
+            domain=tuple(options.domain),
+            targets=options.targets,
+            gap=options.gap,
+            time_limit=options.time_limit,
+            solver=options.solver,
+            progress=report,
+            seed=options.seed,
+            workers=_workers(options.workers),
+            certificate=options.certificate,
+        )
+        write(answer.to_dict())
+    if options.json != "-":
+        _say(str(answer))
+    return 0 if answer.complete else 2
+
+
+def _box(options: argparse.Namespace) -> int:
+    from optverify.io import load, load_property
+    from optverify.io.points import load_point
+    from optverify.measures.boxes import safe_box
+    from optverify.measures.dual import dual_box
+    from optverify.measures.results import DualBox, SafeBox
+
+    _check_solver(options.solver)
+    if options.dual and (options.certificate or options.property):
+        raise InputError("--dual goes with --label, without --certificate and --property")
+    if not options.dual and options.input is None:
+        raise InputError("box needs --input FILE, or --dual and --label C")
+    read = [path for path in (options.network, options.input, options.property) if path is not None]
+    _refuse_overwriting([options.json, options.certificate], read)
+    domain = tuple(options.domain)
+    answer: DualBox | SafeBox
+    with _output(options.json) as write, _line(options.quiet) as report:
+        network = load(options.network)
+        if options.dual:
+            answer = dual_box(
+                network,
+                options.label,
+                domain=domain,
+                step=options.step,
+                time_limit=options.time_limit,
+                solver=options.solver,
+                progress=report,
+            )
+        else:
+            answer = safe_box(
+                network,
+                load_point(options.input, options.index),
+                options.objective,
+                label=options.label,
+                property=None if options.property is None else load_property(options.property),
+                domain=domain,
+                fixed=options.fixed,
+                weights=None if options.weights is None else options.weights.split(","),
+                step=options.step,
+                gap=options.gap,
+                time_limit=options.time_limit,
+                solver=options.solver,
+                progress=report,
+                certificate=options.certificate,
+            )
+        write(answer.to_dict())
+    if options.json != "-":
+        _say(str(answer))
+    return 0 if answer.complete else 2
+
+
 def _only_region(query: Query, path: str) -> Box:
     regions = list(dict.fromkeys(case.region for case in query.cases))
     if len(regions) != 1:
@@ -622,21 +753,14 @@ def _output(destination: str | None) -> Iterator[Callable[[dict[str, Any]], None
 
 @contextmanager
 def _rows_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Show how many rows of a table are done, as :func:`_progress` does."""
-    with _live(quiet) as show:
+    """Show how many rows of a table are done, as :func:`_line` does."""
+    with _line(quiet) as show:
         yield None if show is None else lambda done, total, what: show(f"{done} of {total} rows; {what}")
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Show the state of a search."""
-    with _live(quiet) as show:
-        yield None if show is None else lambda progress: show(str(progress))
-
-
-@contextmanager
-def _live(quiet: bool) -> Iterator[Callable[[str], None] | None]:
-    """Give a function that shows one live line on standard error, where that is a terminal."""
+def _line(quiet: bool) -> Iterator[Callable[[object], None] | None]:
+    """Show one live line on standard error where that is a terminal: the text of what it is told."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -645,7 +769,7 @@ def _live(quiet: bool) -> Iterator[Callable[[str], None] | None]:
     from rich.text import Text
 
     with Live(Text("reading"), console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
-        yield lambda line: live.update(Text(line))
+        yield lambda told: live.update(Text(str(told)))
 
 
 if __name__ == "__main__":

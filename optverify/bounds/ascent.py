@@ -5,6 +5,8 @@ Advice only: what comes out is evaluated by :class:`optverify.safe.multipliers.F
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,13 @@ LAST = 3.0
 """After a third of the steps, boxes go on that may close if the others bring this many times as much as the first."""
 
 
-def ascend(frame: Frame, objective: Array, threshold: float = np.inf, steps: int = STEPS) -> Stored:
+def ascend(
+    frame: Frame,
+    objective: Array,
+    threshold: float = np.inf,
+    steps: int = STEPS,
+    lowest: Callable[[Array], Array] | None = None,
+) -> Stored:
     """Look for multipliers that make the lower bound of one objective a region large.
 
     Parameters
@@ -30,6 +38,9 @@ def ascend(frame: Frame, objective: Array, threshold: float = np.inf, steps: int
     threshold : float
         Regions stop where the bound is above this, or where it will hardly come to be.
     steps : int
+    lowest : callable, optional
+        Where a region is only a part of its box: takes coefficients v, (B, n_inputs), and returns the points of the
+        regions where v . x is least. Corners of the boxes by default.
 
     Returns
     -------
@@ -45,7 +56,7 @@ def ascend(frame: Frame, objective: Array, threshold: float = np.inf, steps: int
     region keeps its best.
     """
     with np.errstate(all="ignore"):
-        run = _Ascent(frame, objective, np.broadcast_to(threshold, len(objective)))
+        run = _Ascent(frame, objective, np.broadcast_to(threshold, len(objective)), lowest)
         for step in range(steps + 1):
             v = run.backward()
             done = run.best > run.threshold
@@ -63,8 +74,10 @@ def ascend(frame: Frame, objective: Array, threshold: float = np.inf, steps: int
 class _Ascent:
     """State of one ascent: slopes alpha (`below`) and multipliers beta per Relu, (B, n_k) each."""
 
-    def __init__(self, frame: Frame, objective: Array, threshold: Array) -> None:
-        network = frame.network
+    def __init__(
+        self, frame: Frame, objective: Array, threshold: Array, lowest: Callable[[Array], Array] | None = None
+    ) -> None:
+        network, self.lowest = frame.network, lowest or self._corners
         self.layers, self.region, self.objective, self.threshold = network.layers, frame.region, objective, threshold
         masks = network.masks
         z = [frame.inputs[k] for k in network.relus]
@@ -88,6 +101,9 @@ class _Ascent:
         self.g = [np.full_like(below, np.nan) for below in self.below]  # the best; NaN stands for the rule
         self._here = np.arange(len(objective))
         self._found = [g.copy() for g in self.g]
+
+    def _corners(self, v: Array) -> Array:
+        return np.where(v > 0, self.region.lower, self.region.upper)
 
     def leave(self, done: NDArray[np.bool_]) -> None:
         """Take the best multipliers of some regions as they are, and go on with the others."""
@@ -135,7 +151,7 @@ class _Ascent:
             if self.split[k]:
                 v += self.side[k] * self.beta[k]
             found.append(v)
-        value = total + np.where(v > 0, v * self.region.lower, v * self.region.upper).sum(axis=1)
+        value = total + (v * self.lowest(v)).sum(axis=1)
         self.first = value if self.first is None else self.first
         better = value > self.best
         self.best = np.where(better, value, self.best)
@@ -145,7 +161,7 @@ class _Ascent:
 
     def forward(self, v: Array, rate: float) -> None:
         """Walk forwards for the derivatives of the bound, and take a step."""
-        a, k = np.where(v > 0, self.region.lower, self.region.upper), 0
+        a, k = self.lowest(v), 0
         for layer in self.layers:
             if isinstance(layer, Affine):
                 a = times(a, layer.weight) + layer.bias

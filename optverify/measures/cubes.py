@@ -1,0 +1,195 @@
+"""The lower end of an l-inf radius: the search of :func:`optverify.verify`, just inside the best counterexample.
+
+A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer
+counterexample, and starts again inside that. Only where a time limit shows it to be too hard, half the way to what is
+proved already is searched instead. What is open when a limit ends it still gives a lower end: linear bounds of each
+open node say how far from x the first point is that could reach a group there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from optverify.bounds.crown import crown, output_bounds
+from optverify.interval import Array, Interval
+from optverify.measures.question import Question, below, inward, outward_radius
+from optverify.proof import Close, Proof
+from optverify.query import Goal
+from optverify.search.expand import Method
+from optverify.search.node import Node, boxes, known_bounds
+from optverify.search.tree import BATCH, Progress, Search, Stop
+from optverify.search.workers import Crew
+
+SHARE = 0.5
+"""Part of the time that is left that a search may take; then one inside a smaller radius is worth more."""
+
+SHORT = 0.5
+"""Seconds that are not divided any more."""
+
+RADII = 32
+"""Radii that are tried at once with backward bounds alone, evenly from 0 to the upper end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lower:
+    """A proved lower end.
+
+    Parameters
+    ----------
+    radius : float
+        No point of the domain within it reaches a case.
+    origin : str
+        Where it comes from.
+    stop : str
+        Why there is nothing better; empty if the gap is closed.
+    proof : Proof or None
+        A tree over the box of that radius.
+    """
+
+    radius: float
+    origin: str
+    stop: str
+    proof: Proof | None
+    nodes: int
+    programs: int
+
+
+class _Nearer:
+    """Search target: any counterexample in the box, which is nearer than the best one so far."""
+
+    threshold = 0.0
+
+    def __init__(self, question: Question, rng: np.random.Generator) -> None:
+        self.question, self.rng = question, rng
+        self.worth = 1e-9
+
+    def offer(self, value: float, point: Array) -> bool:
+        """Replay a point, and look for nearer ones about it."""
+        if value > self.worth:
+            return False
+        before = self.question.upper
+        self.question.improve(point, self.rng)
+        return self.question.upper < before
+
+
+def prove(
+    question: Question,
+    gap: float,
+    method: Method,
+    deadline: float,
+    workers: int,
+    rng: np.random.Generator,
+    report: Callable[[float, Progress], None] | None,
+) -> Lower:
+    """Close the bracket from below, improving its upper end on the way.
+
+    Parameters
+    ----------
+    question : Question
+        Learns of nearer counterexamples.
+    gap : float
+        Relative.
+    method : Method
+    deadline : float, seconds of ``time.monotonic``
+    workers : int
+    rng : numpy.random.Generator
+    report : callable, optional
+        Called with the lower end so far and the progress of the search.
+    """
+    best, hard = at_root(question), inf  # the least radius that took too long
+    nodes = programs = 0
+    while True:
+        goal_radius = min(below(question.upper, gap, question.norm), question.furthest())
+        radius = goal_radius if hard > goal_radius else 0.5 * (best.radius + hard)
+        left = deadline - time.monotonic()
+        if radius <= best.radius or (hard < inf and (left <= 0 or hard - best.radius <= gap * hard)):
+            stop = "" if goal_radius <= best.radius else Stop.TIME.value
+            return Lower(best.radius, best.origin, stop, best.proof, nodes, programs)
+        goal = question.within(radius)
+        proof = Proof(open=True) if method.proof else None
+        tell = None if report is None else _teller(report, best.radius)
+        with Crew([goal], workers) as crew:
+            search = Search(goal, _Nearer(question, rng), crew, method, True, tell, proof=proof)
+            outcome = search.run(left if left < SHORT else SHARE * left)
+            crew.used()
+        nodes, programs = nodes + outcome.progress.nodes, programs + outcome.programs
+        if outcome.stop is Stop.CLOSED:
+            best = Lower(radius, "branch and bound", "", proof, nodes, programs)
+            continue
+        if outcome.stop is Stop.FOUND:
+            continue
+        # A stuck node is not among the open ones: what is left open of it has no distance.
+        if outcome.stop is not Stop.STUCK:
+            found = min(radius, _open_distance(question, goal, list(search.open_nodes())))
+            if found > best.radius:
+                best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)
+                _close(goal, proof)
+        if outcome.stop is not Stop.TIME:
+            return Lower(best.radius, best.origin, outcome.stop.value, best.proof, nodes, programs)
+        hard = radius
+
+
+def _teller(report: Callable[[float, Progress], None], lower: float) -> Callable[[Progress], None]:
+    return lambda progress: report(lower, progress)
+
+
+def at_root(question: Question) -> Lower:
+    """Bound the radius by backward bounds alone, over boxes of several radii at once."""
+    reach = min(question.upper, question.furthest())
+    fractions = np.linspace(0.0, 1.0, RADII + 1)[1:]
+    balls = [question.ball.within(outward_radius(reach * f, question.shift)) for f in fractions.tolist()]
+    regions = [ball.hull for ball in balls if np.isfinite(ball.radius)]
+    if not regions:
+        return Lower(0.0, "x itself", "", None, 0, 0)
+    lower, upper = (np.stack([getattr(r, end) for r in regions]) for end in ("lower", "upper"))
+    _, frame = crown(question.goal.network, Interval(lower, upper))
+    rows = output_bounds(frame).value
+    reached = np.stack([rows[:, list(group)].max(axis=1) for group in question.goal.groups], axis=1)
+    good = np.all(reached > 0, axis=1)
+    last = int(np.flatnonzero(np.append(~good, True))[0]) - 1
+    if last < 0:
+        return Lower(0.0, "x itself", "", None, 0, 0)
+    goal, best = question.goal, [int(rows[last, list(g)].argmax()) for g in question.goal.groups]
+    closes = [Close(g, tuple(int(i == best[g]) for i in range(len(goal.groups[g])))) for g in range(len(goal.groups))]
+    proof = Proof()
+    proof.closes = closes
+    return Lower(float(reach * fractions[last]), "backward bounds at the root", "", proof, 0, 0)
+
+
+def _open_distance(question: Question, goal: Goal, nodes: list[Node]) -> float:
+    """Return how near to x a point of the open nodes can be that reaches a group."""
+    nearest = inf
+    ball = question.ball.within(inf)
+    for start in range(0, len(nodes), BATCH):
+        some = nodes[start : start + BATCH]
+        bounds, frame = crown(goal.network, boxes(some), known_bounds(some))
+        rows = output_bounds(frame)
+        empty = np.broadcast_to(bounds.empty, len(some))
+        for b, node in enumerate(some):
+            if empty[b]:
+                continue
+            for group in node.groups:
+                members = list(goal.groups[group])
+                distances = ball.distance(rows.coefficients[b, members], rows.constant[b, members])
+                nearest = min(nearest, inward(float(distances.max()), question.shift))
+    return nearest
+
+
+def _close(goal: Goal, proof: Proof | None) -> None:
+    """Say of what is open in a tree that each row by itself closes its group: so it is over a smaller box."""
+    stack = [(proof, frozenset[int]())] if proof is not None else []
+    while stack:
+        node, closed = stack.pop()
+        assert node is not None
+        closed |= {close.group for close in node.closes}
+        if node.open:
+            node.open = False
+            for group, members in enumerate(goal.groups):
+                if group not in closed and len(members) == 1:
+                    node.closes.append(Close(group, (1,)))
+        stack += [(child, closed) for child in node.children]

@@ -1,0 +1,137 @@
+"""The smallest box that holds every input of a class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from math import inf
+
+from optverify.errors import InputError
+from optverify.expressions import And, Condition, Number, outputs, rational
+from optverify.interval import nearest
+from optverify.measures.boxes import all_faces, moved
+from optverify.measures.results import DualBox, Face, Side
+from optverify.measures.sweep import Sweep, sweep
+from optverify.network import Network
+from optverify.query import Box, Query
+from optverify.results import Verdict, versions
+from optverify.search.workers import one_thread
+from optverify.solvers.solution import Solver
+from optverify.verify import verify
+from optverify.witness import Witness
+
+
+def dual_box(
+    network: Network,
+    label: int | None = None,
+    *,
+    property: Condition | None = None,  # noqa: A002
+    domain: Box | tuple[Number, Number] = (0, 1),
+    step: Number = Fraction(1, 256),
+    time_limit: float | None = None,
+    solver: str | Solver | None = "highs",
+    progress: Callable[[str], None] | None = None,
+) -> DualBox:
+    """Enclose a class: the smallest box that holds every input of it, from outside and from inside.
+
+    Parameters
+    ----------
+    network : Network
+    label : int
+        Its points are those where no other output is larger: ties belong to all their classes.
+    property : Condition, optional
+        A condition on inputs and outputs instead of a class.
+    domain : Box or pair of numbers
+    step : number
+        How near the two boxes are to each other on each side in the end.
+    time_limit, solver, progress
+        As for :func:`safe_box`.
+
+    Returns
+    -------
+    DualBox
+
+    Raises
+    ------
+    InputError, ShapeError
+    """
+    began = time.monotonic()
+    deadline = began + (inf if time_limit is None else time_limit)
+    pace = rational(step)
+    if pace <= 0:
+        raise InputError("the step must be positive")
+    n = network.n_inputs
+    box = domain if isinstance(domain, Box) else Box((domain[0],) * n, (domain[1],) * n)  # type: ignore[arg-type]
+    if property is None:
+        if label is None or not 0 <= label < network.n_outputs or network.n_outputs < 2:
+            raise InputError(f"label {label} must be one of at least two outputs")
+        y = outputs(network.n_outputs)
+        inside: Condition = And(tuple(y[j] <= y[label] for j in range(network.n_outputs) if j != label))
+        words = f"class {label}"
+    else:
+        inside, words = property, str(property)
+    query = Query.never(box, inside, network.n_outputs, words)
+    faces: list[Face] = []
+    outer: Box | None = box
+    reason, points = "", list[Witness]()
+    with one_thread():
+        try:
+            first = verify(network, query, solver=solver, time_limit=time_limit)
+            if first.verdict is Verdict.VERIFIED:
+                outer = None
+            points += [first.witness] if first.witness is not None else []
+            for axis, side in all_faces([], n) if points else []:
+                assert outer is not None
+                known = (min if side == "lower" else max)(points, key=lambda point: point.x[axis])
+                end = _from_outside(network, query, outer, axis, side, pace, known, solver, deadline)
+                outer = moved(outer, axis, side, end.position)
+                slack = nearest(abs(end.position - getattr(box, side)[axis]))
+                faces.append(Face(axis, side, end.position, slack, end.stop, end.witness))
+                points += [end.witness] if end.witness is not None else []
+                if progress is not None:
+                    progress(f"{len(faces)} of {2 * n} faces")
+        except KeyboardInterrupt:
+            reason = "interrupted"
+    if outer is None:
+        faces, reason = [], "no point of the domain is in it"
+    for axis, side in all_faces([], n)[len(faces) :] if outer is not None else []:
+        faces.append(Face(axis, side, getattr(outer, side)[axis], 0.0, "undecided"))
+    found = [point.x for point in points]
+    undecided = sum(face.stop == "undecided" for face in faces)
+    return DualBox(
+        outer=outer,
+        inner=Box(tuple(map(min, zip(*found, strict=True))), tuple(map(max, zip(*found, strict=True))))
+        if found
+        else None,
+        faces=tuple(faces),
+        step=nearest(pace),
+        complete=not undecided,
+        reason=reason or (f"{undecided} faces undecided" if undecided else "each face is within a step of the class"),
+        seconds=time.monotonic() - began,
+        question=words,
+        network=network.digest,
+        versions=versions(),
+    )
+
+
+def _from_outside(
+    network: Network,
+    query: Query,
+    box: Box,
+    axis: int,
+    side: Side,
+    step: Fraction,
+    known: Witness,
+    solver: str | Solver | None,
+    deadline: float,
+) -> Sweep:
+    """Move a face inward, up to a step before the first point of the class: a flat box grows."""
+    across: Side = "upper" if side == "lower" else "lower"
+    start, sign = getattr(box, side)[axis], 1 if across == "upper" else -1
+    limit = known.x[axis] - sign * step
+    if (limit - start) * sign <= 0:
+        return Sweep(start, "counterexample", known)
+    flat = moved(box, axis, across, start)
+    end = sweep(network, query, flat, axis, across, limit, step, solver=solver, deadline=deadline)
+    return Sweep(end.position, "counterexample", known) if end.stop == "domain" else end

@@ -1,0 +1,255 @@
+"""Balls of the norms inf, 2, 1 and 0, cut by a box: exact lengths, least values of linear forms, nearest points.
+
+With d = x - centre, lo <= d <= hi, and any split c = a + b, every point of the ball of radius R in the box has
+
+    c . d  >=  sum_i min(a_i lo_i, a_i hi_i)  -  R |b|_*          (|.|_* the dual norm)
+
+by Hölder's inequality; for "0" (at most R entries of d are not 0), c . d >= - the sum of the R largest of max(-c_i
+lo_i, -c_i hi_i). The split is advice; the right-hand side is evaluated with a bound on its rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import isqrt
+from typing import Literal, get_args
+
+import numpy as np
+
+from optverify.errors import InputError
+from optverify.interval import INFLATE, TINY, UNIT, Array, Interval, down, round_up, up
+
+Norm = Literal["inf", "2", "1", "0"]
+
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def norm_of(name: object) -> Norm:
+    """Read a norm: one of :data:`NORMS`, or the numbers inf, 2, 1, 0.
+
+    Raises
+    ------
+    InputError
+    """
+    text = f"{name:g}" if isinstance(name, int | float) else str(name)
+    for norm in NORMS:
+        if text == norm:
+            return norm
+    raise InputError(f"unknown norm {name!r}; choose from {', '.join(NORMS)}")
+
+
+def length(norm: Norm, d: Sequence[Fraction]) -> float:
+    """Return the length of an exact vector, rounded up; exact for "0"."""
+    if norm == "0":
+        return float(sum(v != 0 for v in d))
+    sizes = [abs(v) for v in d]
+    if norm == "inf":
+        return round_up(max(sizes))
+    return round_up(sum(sizes, Fraction(0)) if norm == "1" else _root(sum((v * v for v in sizes), Fraction(0))))
+
+
+def _root(value: Fraction) -> Fraction:
+    """Return a rational that is not below the square root, and above it by less than one part in 2**64."""
+    if not value:
+        return value
+    n, d = value.numerator, value.denominator
+    shift = max(0, 80 - (n * d).bit_length() // 2)
+    return Fraction(isqrt((n * d) << (2 * shift)) + 1, d << shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """The points of a box within a distance of a centre.
+
+    Parameters
+    ----------
+    norm : Norm
+    centre : (n,) float64
+    radius : float
+        Not less than the true one plus the distance of `centre` from the true centre.
+    box : Interval, ends of shape (n,)
+        Should contain the centre: else what is said of it holds, but is weak.
+    weights : (n,) float64, optional
+        For "inf": the length of d is max_i |d_i| / weights_i; 1 by default.
+    """
+
+    norm: Norm
+    centre: Array
+    radius: float
+    box: Interval
+    weights: Array | None = None
+
+    @property
+    def hull(self) -> Interval:
+        """The smallest box around it, rounded outward."""
+        if self.norm == "0":
+            return self.box
+        with np.errstate(over="ignore"):
+            reach = self.radius if self.weights is None else up(self.radius * self.weights)
+            ends = Interval(down(self.centre - reach), up(self.centre + reach))
+        return self.box.intersect(ends)
+
+    def within(self, radius: float) -> Ball:
+        """Return the ball of another radius."""
+        return replace(self, radius=radius)
+
+    def lengths(self, x: Array) -> Array:
+        """Return the distances of points, (..., n), from the centre, in floating point."""
+        d = x - self.centre if self.weights is None else (x - self.centre) / self.weights
+        order = {"inf": np.inf, "2": 2, "1": 1, "0": 0}[self.norm]
+        return np.asarray(np.linalg.norm(d, ord=order, axis=-1))
+
+    def least(self, c: Array) -> Array:
+        """Bound linear forms c . x over the ball from below, rigorously.
+
+        Parameters
+        ----------
+        c : (..., n) float64
+
+        Returns
+        -------
+        (...) float64
+            -inf where it overflows.
+        """
+        with np.errstate(all="ignore"):
+            hull, x = self.hull, self.centre
+            lo, hi = down(hull.lower - x), up(hull.upper - x)
+            reach = np.maximum(np.abs(lo), np.abs(hi))
+            terms = 4 * c.shape[-1] + 16
+            # What the centre's part, the split and the sums may have lost is at most terms * u * size.
+            size = np.abs(c) @ (np.abs(x) + 4 * reach)
+            if self.norm == "0":
+                gain = np.sort(np.maximum(np.maximum(-c * lo, -c * hi), 0.0), axis=-1)
+                most = min(int(self.radius), c.shape[-1])
+                value = c @ x - gain[..., c.shape[-1] - most :].sum(axis=-1)
+            elif self.norm == "inf":
+                value = c @ x + np.minimum(c * lo, c * hi).sum(axis=-1)
+            else:
+                b = self._share(c, lo, hi)
+                a = c - b
+                dual = np.abs(b).max(axis=-1) if self.norm == "1" else np.sqrt((b * b).sum(axis=-1))
+                value = c @ x + np.minimum(a * lo, a * hi).sum(axis=-1) - self.radius * dual
+                size = size + 2 * self.radius * dual + np.abs(a) @ reach
+            lost = terms * UNIT * size * INFLATE + TINY * (1.0 + (np.abs(x) + reach).sum() + self.radius)
+            # b * b may underflow: the root loses at most 2**-500 an entry
+            lost = lost + (2.0**-500 * c.shape[-1] * self.radius if self.norm == "2" else 0.0)
+            value = down(down(value) - up(lost))
+            return np.where(np.isfinite(value), value, -np.inf)
+
+    def _share(self, c: Array, lo: Array, hi: Array) -> Array:
+        """Return the part b of c that is paid by the radius: the best one, to within rounding."""
+        size, extent = np.abs(c), np.where(c > 0, -lo, hi)
+        if self.norm == "1":
+            order = np.argsort(-size, axis=-1)
+            spent = np.cumsum(np.take_along_axis(extent, order, axis=-1), axis=-1)
+            last = np.minimum((spent < self.radius).sum(axis=-1, keepdims=True), size.shape[-1] - 1)
+            price = np.take_along_axis(size, np.take_along_axis(order, last, axis=-1), axis=-1)
+            price = np.where(spent[..., -1:] <= self.radius, 0.0, price)
+        else:
+            # |d_i| = min(s |c_i|, extent_i), s such that |d| = R; the price of a unit is then |d_i| / s.
+            s = _level(extent / np.maximum(size, 1e-300), extent**2, size**2, np.full(c.shape[:-1], self.radius**2), 2)
+            price = np.where(np.isfinite(s)[..., None], extent / np.maximum(s, 1e-300)[..., None], 0.0)
+        return np.asarray(np.sign(c) * np.minimum(size, np.nan_to_num(price)))
+
+    def lowest(self, c: Array) -> Array:
+        """Return the points of the ball where c . x is least; advice.
+
+        Parameters
+        ----------
+        c : (B, n) float64
+
+        Returns
+        -------
+        (B, n) float64
+        """
+        with np.errstate(all="ignore"):
+            hull = self.hull
+            size, extent = np.abs(c), np.where(c > 0, self.centre - hull.lower, hull.upper - self.centre)
+            if self.norm == "inf":
+                move = extent
+            elif self.norm == "2":
+                s = _level(extent / np.maximum(size, 1e-300), extent**2, size**2, np.full(len(c), self.radius**2), 2)
+                move = np.where(np.isfinite(s)[:, None], np.minimum(s[:, None] * size, extent), extent)
+            else:
+                cost = extent if self.norm == "1" else np.ones_like(extent)
+                order = np.argsort(-(size if self.norm == "1" else size * extent), axis=-1)
+                ranked = np.take_along_axis(cost, order, axis=-1)
+                left = self.radius - (np.cumsum(ranked, axis=-1) - ranked)
+                share = np.empty_like(extent)
+                np.put_along_axis(share, order, np.clip(left / np.maximum(ranked, 1e-300), 0.0, 1.0), axis=-1)
+                move = share * extent if self.norm == "1" else np.floor(share) * extent
+            return np.asarray(self.centre - np.sign(c) * np.nan_to_num(move))
+
+    def nearest(self, c: Array, k: Array) -> Array:
+        """Return the points of the box with c . x + k <= 0 that are nearest to the centre; advice.
+
+        Parameters
+        ----------
+        c : (B, n) float64
+        k : (B,) float64
+
+        Returns
+        -------
+        (B, n) float64
+            The centre where it is such a point; where there is none, the corner with the least value.
+        """
+        with np.errstate(all="ignore"):
+            missing = np.maximum(c @ self.centre + k, 0.0)
+            size, extent = np.abs(c), np.where(c > 0, self.centre - self.box.lower, self.box.upper - self.centre)
+            gain = size * extent
+            if self.norm in ("1", "0"):
+                order = np.argsort(-(size if self.norm == "1" else gain), axis=-1)
+                ranked = np.take_along_axis(gain, order, axis=-1)
+                before = np.cumsum(ranked, axis=-1) - ranked
+                part = np.clip((missing[:, None] - before) / np.maximum(ranked, 1e-300), 0.0, 1.0)
+                share = np.empty_like(part)
+                np.put_along_axis(share, order, part, axis=-1)
+                move = share * extent
+            elif self.norm == "inf":
+                w = np.ones_like(extent) if self.weights is None else self.weights
+                move = np.minimum(_level(extent / w, gain, size * w, missing)[:, None] * w, extent)
+            else:
+                s = _level(extent / np.maximum(size, 1e-300), gain, size**2, missing)
+                move = np.where(np.isfinite(s)[:, None], np.minimum(s[:, None] * size, extent), extent)
+            x = self.centre - np.sign(c) * np.nan_to_num(move)
+            return np.asarray(np.clip(x, self.box.lower, self.box.upper))
+
+    def distance(self, c: Array, k: Array) -> Array:
+        """Bound the distance of {x in the ball : c . x + k <= 0} from the centre from below, rigorously.
+
+        Parameters
+        ----------
+        c : (B, n) float64
+        k : (B,) float64
+
+        Returns
+        -------
+        (B,) float64
+            Where no point of the ball is in the half-space, its radius: nothing is said of what lies outside.
+        """
+        found = self.lengths(self.nearest(c, k))
+        known = np.zeros(len(c))
+        with np.errstate(all="ignore"):
+            for i in range(len(c)):
+                if k[i] + self.least(c[i]) > 0:
+                    known[i] = self.radius
+                    continue
+                guess = found[i] - 1 if self.norm == "0" else found[i] * (1.0 - 2.0**-30)
+                if 0 < guess < self.radius and down(k[i] + self.within(float(guess)).least(c[i])) > 0:
+                    known[i] = guess
+        return known
+
+
+def _level(ends: Array, full: Array, slope: Array, wanted: Array, power: int = 1) -> Array:
+    """Solve sum_i (full_i if ends_i <= s else slope_i s**power) = wanted for s, row by row; inf if there is none."""
+    order = np.argsort(ends, axis=-1)
+    e, f, w = (np.take_along_axis(np.broadcast_to(a, ends.shape), order, axis=-1) for a in (ends, full, slope))
+    done = np.cumsum(f, axis=-1) - f  # of the entries before
+    left = np.cumsum(w[..., ::-1], axis=-1)[..., ::-1]
+    reached = done + left * e**power >= wanted[..., None]
+    first = reached.argmax(axis=-1)[..., None]
+    rest = (wanted[..., None] - np.take_along_axis(done, first, -1)) / np.take_along_axis(left, first, -1)
+    s = np.maximum(rest, 0.0)[..., 0] ** (1.0 / power)
+    return np.asarray(np.where(reached.any(axis=-1), s, np.inf))

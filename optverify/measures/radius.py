@@ -1,0 +1,266 @@
+"""The radius of robustness: the distance of the nearest point of another class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from math import inf
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optverify.bound import property_text, write_proof
+from optverify.errors import InputError
+from optverify.expressions import Number
+from optverify.io.files import replacing
+from optverify.measures import balls, cubes
+from optverify.measures.norms import Norm, norm_of
+from optverify.measures.question import Domain, Question, as_domain, as_point
+from optverify.measures.results import WHOLE, Bracket, Radius
+from optverify.network import Network
+from optverify.proof import Proof
+from optverify.query import Case, Query
+from optverify.results import versions
+from optverify.search.branching import Hybrid
+from optverify.search.expand import Method
+from optverify.search.tree import Progress
+from optverify.search.workers import cpu_seconds, one_thread
+from optverify.solvers import name_of
+from optverify.solvers.solution import Solver
+
+
+def radius(
+    network: Network,
+    x: ArrayLike | Sequence[Number],
+    label: int | None = None,
+    *,
+    norm: Norm | float = "inf",
+    domain: Domain = (0, 1),
+    targets: Iterable[int] | None = None,
+    gap: float = 1e-4,
+    time_limit: float | None = None,
+    solver: str | Solver | None = "highs",
+    progress: Callable[[Bracket], None] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    certificate: str | None = None,
+) -> Radius:
+    """Enclose the distance from a point to the nearest counterexample: the minimum distortion.
+
+    Parameters
+    ----------
+    network : Network
+    x : (n_inputs,) numbers
+        Read exactly.
+    label : int, optional
+        Its class; by default that of the largest output.
+    norm : "inf", "2", "1" or "0"
+        "0" counts the inputs that differ.
+    domain : Box, pair of numbers or None
+        Where inputs live, for all of them if it is a pair; x must lie in it. None stands for 2**20 times the larger
+        of 1 and the largest |x_i| around x.
+    targets : iterable of int, optional
+        Classes that must not win; all others by default.
+    gap : float
+        The search ends once upper - lower <= gap * upper. For "0" it ends at equality.
+    time_limit : float, seconds, optional
+        The bracket that is proved by then is the answer.
+    solver : str or Solver or None
+        For the linear programs of the search.
+    progress : callable, optional
+        Called with :class:`Bracket`.
+    seed, workers
+        As in :func:`optverify.verify`; `workers` for "inf" only.
+    certificate : str, optional
+        For "inf": a file for the proof of the lower end. The property that it proves, no counterexample in the box of
+        that radius, is written beside it with ``.vnnlib`` appended to the name.
+
+    Returns
+    -------
+    Radius
+        A counterexample is a point of the domain where some target's output is at least that of the label: a tie
+        counts. If x is one itself the radius is 0.
+
+    Raises
+    ------
+    InputError, ShapeError
+        x lies outside of the domain or is not finite; the label or a target is no output.
+    OutputError
+        The certificate cannot be written.
+
+    Examples
+    --------
+    >>> from optverify import Network, radius
+    >>> net = Network.from_arrays([([[1.0, 2.0], [0.0, 0.0]], [0.0, 1.0])])  # class 0 where x0 + 2 x1 > 1
+    >>> answer = radius(net, [0.75, 0.5], gap=1e-6)
+    >>> answer.label, round(answer.upper, 6), answer.complete
+    (0, 0.25, True)
+    """
+    point = as_point(network, x)
+    box = as_domain(domain, point)
+    if network.n_outputs < 2:
+        raise InputError("a change of class needs at least two outputs")
+    if label is None:
+        middle = [low + high for low, high in network.enclose(point)]
+        label = middle.index(max(middle))
+    query = Query.robust(box, label, network.n_outputs, targets)
+    question = Question(network, point, norm_of(norm), query)
+    return measure(
+        question,
+        label=label,
+        gap=gap,
+        time_limit=time_limit,
+        solver=solver,
+        progress=progress,
+        seed=seed,
+        workers=workers,
+        certificate=certificate,
+    )
+
+
+def measure(
+    question: Question,
+    *,
+    label: int | None = None,
+    gap: float = 1e-4,
+    time_limit: float | None = None,
+    solver: str | Solver | None = "highs",
+    progress: Callable[[Bracket], None] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    certificate: str | None = None,
+) -> Radius:
+    """Answer :func:`radius` for any unsafe set: parameters as there."""
+    if not 2.0**-40 <= gap < 1:
+        raise InputError(f"the gap must be at least 2**-40 and below 1, not {gap!r}")
+    if certificate is not None and question.norm != "inf":
+        raise InputError("only l-inf radii have certificates: the format is about boxes")
+    with one_thread(), ExitStack() as stack:
+        streams = [stack.enter_context(replacing(certificate + end)) for end in ("", ".vnnlib")] if certificate else []
+        if streams:
+            property_text(_within(question, 0.0))  # what cannot be written is an error before the work
+        method = Method(Hybrid(), solver, proof=bool(streams), seed=seed)
+        run = _Run(question, gap, method, workers, progress, inf if time_limit is None else time_limit)
+        lower, origin, proof, stop = run.bracket()
+        return run.answer(lower, origin, proof, stop, label, streams)
+
+
+def _within(question: Question, radius: float) -> Query:
+    """Ask whether no point of the box of a radius is a counterexample."""
+    region = question.region(radius) if radius < inf else question.domain
+    cases = tuple(Case(region, case.unsafe) for case in question.query.cases)
+    return replace(question.query, cases=cases)
+
+
+class _Run:
+    """One call of :func:`radius`."""
+
+    def __init__(
+        self,
+        question: Question,
+        gap: float,
+        method: Method,
+        workers: int,
+        progress: Callable[[Bracket], None] | None,
+        time_limit: float,
+    ) -> None:
+        self.question, self.gap, self.method, self.workers, self.progress = question, gap, method, workers, progress
+        self.began, self.cpu = time.monotonic(), cpu_seconds()
+        self.deadline = self.began + time_limit
+        self.nodes = self.programs = 0
+
+    def bracket(self) -> tuple[float, str, Proof | None, str]:
+        """Return the lower end, where it comes from, its proof, and why it is no better."""
+        question = self.question
+        x = np.array(question.ball.centre)
+        question.offer(x)
+        if question.upper == 0:
+            return 0.0, "the point is a counterexample itself", None, ""
+        rng = np.random.default_rng(self.method.seed)
+        try:
+            question.attack(rng)
+            if question.norm == "inf":
+                found = cubes.prove(question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search)
+                lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
+                self.nodes, self.programs = found.nodes, found.programs
+            else:
+                tree = balls.Tree(question, self.gap, self.method.solver, rng, self._of_tree)
+                reach = tree.run(self.deadline)
+                lower, origin, proof, stop = reach.radius, "branch and bound on the distance", None, reach.stop
+                self.nodes, self.programs = reach.nodes, reach.programs
+                lower += question.norm == "0"  # a count above it is the next one
+        except KeyboardInterrupt:
+            return 0.0, "the point is no counterexample", None, "interrupted"
+        if not stop and question.witness is None and lower >= question.furthest():
+            lower = inf
+        return lower, origin, proof, stop
+
+    def _of_search(self, lower: float, progress: Progress) -> None:
+        self._tell(lower, progress.nodes)
+
+    def _of_tree(self, lower: float, nodes: int) -> None:
+        self._tell(lower, nodes)
+
+    def _tell(self, lower: float, nodes: int) -> None:
+        if self.progress is not None:
+            self.progress(Bracket(lower, self.question.upper, nodes, time.monotonic() - self.began))
+
+    def answer(
+        self,
+        lower: float,
+        origin: str,
+        proof: Proof | None,
+        stop: str,
+        label: int | None,
+        streams: list[BinaryIO],
+    ) -> Radius:
+        """Put the answer together; write the certificate of the lower end."""
+        question = self.question
+        certified: bool | None = None
+        if streams:
+            certified = proof is not None and write_proof(streams, question.network, _within(question, lower), proof)
+        if not stop:
+            stop = WHOLE if lower == inf else "gap closed"
+        if question.upper == 0:
+            stop = _why_zero(question, label)
+        return Radius(
+            lower=lower,
+            upper=question.upper,
+            norm=question.norm,
+            label=label,
+            witness=question.witness,
+            lower_from=origin,
+            upper_from="a counterexample, replayed in exact arithmetic" if question.witness else "none was found",
+            reason=stop,
+            complete=lower == inf or Fraction(question.upper) * (1 - Fraction(self.gap)) <= Fraction(lower)
+            if question.upper < inf and lower < inf
+            else lower == inf,
+            nodes=self.nodes,
+            programs=self.programs,
+            seconds=time.monotonic() - self.began,
+            cpu_seconds=cpu_seconds() - self.cpu,
+            question=question.query.text,
+            network=question.network.digest,
+            solver=name_of(self.method.solver),
+            certified=certified,
+            versions=versions(),
+        )
+
+
+def _why_zero(question: Question, label: int | None) -> str:
+    """Say why the radius is 0."""
+    witness = question.witness
+    if label is None or witness is None:
+        return "x is in the unsafe set"
+    own = witness.y[label]
+    rivals = [j for j, (low, _) in enumerate(witness.y) if j != label and low >= own[1]]
+    if not rivals:
+        return "x is in the unsafe set"
+    tie = witness.y[rivals[0]] == own
+    return (
+        f"x is {'tied' if tie else 'misclassified'}: output {rivals[0]} is {'equal to' if tie else 'above'} {label}'s"
+    )

@@ -1,0 +1,389 @@
+"""The answers of `radius`, `safe_box` and `dual_box`: frozen data with text, JSON and HTML forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import inf, log
+from typing import Any, Literal
+
+import numpy as np
+
+from optverify.interval import nearest
+from optverify.measures.norms import Norm
+from optverify.query import Box
+from optverify.report import html, text
+from optverify.witness import Witness
+
+Side = Literal["lower", "upper"]
+
+WHOLE = "no input of the domain is a counterexample"
+
+
+@dataclass(frozen=True)
+class Radius:
+    """The answer of :func:`radius`: lower <= radius <= upper.
+
+    Parameters
+    ----------
+    lower : float
+        Proved: no point of the domain within this distance of x is a counterexample; for "0", none at less than this
+        distance. inf: none at all.
+    upper : float
+        The distance of the counterexample, rounded up; inf where none was found.
+    norm : Norm
+        For "0" the distance is the number of inputs that differ.
+    label : int or None
+        The class of x; None where the question is another property.
+    witness : Witness or None
+        The counterexample, exact, replayed in exact arithmetic.
+    lower_from, upper_from : str
+        Where the two ends come from.
+    reason : str
+        Why the bracket is no narrower.
+    complete : bool
+        Whether the gap that was asked for is reached.
+    nodes, programs : int
+    seconds, cpu_seconds : float
+    question : str
+        In words.
+    network : str
+        Content digest.
+    solver : str or None
+    certified : bool or None
+        Whether a proof of the lower end was written and accepted by the checker; None if none was asked for.
+    semantics : str
+    versions : mapping
+    """
+
+    lower: float
+    upper: float
+    norm: Norm
+    label: int | None
+    witness: Witness | None
+    lower_from: str
+    upper_from: str
+    reason: str
+    complete: bool
+    nodes: int
+    programs: int
+    seconds: float
+    cpu_seconds: float
+    question: str
+    network: str
+    solver: str | None
+    certified: bool | None = None
+    semantics: Literal["real"] = "real"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """(upper - lower) / upper; 0 where both are the same, also where both are infinite."""
+        if self.lower == self.upper:
+            return 0.0
+        return (self.upper - self.lower) / self.upper if self.upper < inf else inf
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values (infinite numbers become None)."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values |= {"gap": self.gap, "witness": None if self.witness is None else self.witness.to_dict()}
+        values["versions"] = dict(self.versions)
+        values["network_sha256"] = values.pop("network")
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+    def _title(self) -> str:
+        return f"l-{self.norm} radius, {self.question}"
+
+    def _rows(self) -> dict[str, str]:
+        ends = f"{text.exact(self.lower)} <= radius <= {text.exact(self.upper)}"
+        if self.lower == inf:
+            ends = WHOLE
+        sign = "<" if self.norm == "0" or not self.lower else "<="
+        rows = {
+            "proved": ends,
+            "gap": f"{self.gap:.3g} of the upper end",
+            "lower end": f"{self.lower_from}: no counterexample at a distance {sign} {text.exact(self.lower)}",
+            "upper end": self.upper_from,
+        }
+        if self.witness is not None:
+            rows["counterexample"] = ", ".join(map(text.exact, self.witness.x_float()))
+            rows["its outputs"] = ", ".join(map(text.number, self.witness.y_float()))
+        if self.certified is not None:
+            rows["certificate"] = text.certified(self.certified)
+        return rows | {
+            "reason": self.reason,
+            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "search": f"{self.nodes} nodes, {self.programs} programs",
+            "time": f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s",
+        }
+
+    def __str__(self) -> str:
+        return text.card(self._title(), self._rows())
+
+    def __repr__(self) -> str:
+        return f"<Radius: {self.lower!r} <= l-{self.norm} radius <= {self.upper!r}, {self.reason}>"
+
+    def _repr_html_(self) -> str:
+        return html.card(self._title(), self._rows(), details={"network SHA-256": self.network, **self.versions})
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """A line of the diary of :func:`radius`.
+
+    Parameters
+    ----------
+    lower, upper : float
+        Both hold already.
+    nodes : int
+    seconds : float
+    """
+
+    lower: float
+    upper: float
+    nodes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"radius in [{text.rounded_down(self.lower)}, {self.upper:.6g}], {self.nodes} nodes, {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Face:
+    """What became of a face.
+
+    Parameters
+    ----------
+    axis : int
+        Number of the input.
+    side : "lower" or "upper"
+    position : Fraction
+    slack : float
+        How far it was moved after the box that the search began with; 0 where it was not, for whatever reason.
+    stop : str
+        "domain"; "counterexample": an unsafe point lies in the box whose face is one step further; "fixed";
+        "undecided".
+    witness : Witness or None
+        That point, replayed in exact arithmetic.
+    """
+
+    axis: int
+    side: Side
+    position: Fraction
+    slack: float
+    stop: Literal["domain", "counterexample", "fixed", "undecided"]
+    witness: Witness | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "axis": self.axis,
+            "side": self.side,
+            "position": nearest(self.position),
+            "slack": self.slack,
+            "stop": self.stop,
+            "witness": None if self.witness is None else self.witness.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class SafeBox:
+    """The answer of :func:`safe_box`: no point of `box` is unsafe.
+
+    Parameters
+    ----------
+    box : Box
+        Exact.
+    x : tuple of Fraction
+    faces : tuple of Face
+        The lower and the upper face of each input in turn.
+    apothem : float
+        Least distance of x from a face that is not on the border of the domain nor fixed; inf if all are.
+    radius : Radius or None
+        The l-inf radius that the box was grown from.
+    step : float
+    complete : bool
+        Whether each face was stopped by the domain or by a counterexample: the box is maximal to within `step`.
+    reason : str
+    seconds : float
+    question : str
+    network : str
+    certified : bool or None
+        Whether a proof for the box was written and accepted by the checker.
+    semantics : str
+    versions : mapping
+    """
+
+    box: Box
+    x: tuple[Fraction, ...]
+    faces: tuple[Face, ...]
+    apothem: float
+    radius: Radius | None
+    step: float
+    complete: bool
+    reason: str
+    seconds: float
+    question: str
+    network: str
+    certified: bool | None = None
+    semantics: Literal["real"] = "real"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Lengths of the edges."""
+        return tuple(nearest(b - a) for a, b in zip(self.box.lower, self.box.upper, strict=True))
+
+    @property
+    def diameter(self) -> float:
+        """The longest edge: the diameter in the l-inf norm."""
+        return max(self.edges)
+
+    @property
+    def log_volume(self) -> float:
+        """Natural logarithm of the volume in the inputs that are not fixed; -inf if an edge is 0."""
+        fixed = {face.axis for face in self.faces if face.stop == "fixed"}
+        edges = [edge for axis, edge in enumerate(self.edges) if axis not in fixed]
+        return sum(map(log, edges)) if all(edges) else -inf
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values (infinite numbers become None)."""
+        values: dict[str, Any] = {
+            "lower": [nearest(v) for v in self.box.lower],
+            "upper": [nearest(v) for v in self.box.upper],
+            "apothem": self.apothem,
+            "edges": list(self.edges),
+            "diameter": self.diameter,
+            "log_volume": self.log_volume,
+            "faces": [face.to_dict() for face in self.faces],
+            "radius": None if self.radius is None else self.radius.to_dict(),
+            "step": self.step,
+            "complete": self.complete,
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "question": self.question,
+            "network_sha256": self.network,
+            "certified": self.certified,
+            "semantics": self.semantics,
+            "versions": dict(self.versions),
+        }
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+    def _rows(self) -> dict[str, str]:
+        count = {
+            stop: sum(face.stop == stop for face in self.faces) for stop in dict.fromkeys(f.stop for f in self.faces)
+        }
+        ends = zip(self.box.lower, self.box.upper, strict=True)
+        rows = {
+            "proved": f"no point of the box is unsafe ({self.question})",
+            "box": "; ".join(f"[{nearest(a):.6g}, {nearest(b):.6g}]" for a, b in ends),
+            "apothem": text.number(self.apothem),
+            "diameter": text.number(self.diameter),
+            "log volume": text.number(self.log_volume),
+            "faces": ", ".join(
+                f"{n} stopped by {stop}" if stop != "fixed" else f"{n} fixed" for stop, n in count.items()
+            ),
+            "step": f"{self.step:.6g}: a counterexample is no further than this beyond a face that it stops",
+            "reason": self.reason,
+        }
+        if self.radius is not None:
+            rows["grown from"] = repr(self.radius)
+        if self.certified is not None:
+            rows["certificate"] = text.certified(self.certified)
+        return rows | {
+            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "time": f"{self.seconds:.2f} s",
+        }
+
+    def __str__(self) -> str:
+        return text.card("safe box" + (", maximal" if self.complete else ""), self._rows())
+
+    def __repr__(self) -> str:
+        return f"<SafeBox: apothem {self.apothem:.6g}, log volume {self.log_volume:.6g}, {self.reason}>"
+
+    def _repr_html_(self) -> str:
+        return html.card("safe box", self._rows(), details={"network SHA-256": self.network, **self.versions})
+
+
+@dataclass(frozen=True)
+class DualBox:
+    """The answer of :func:`dual_box`.
+
+    Parameters
+    ----------
+    outer : Box or None
+        Proved: holds every point of the class in the domain. None: the class has no point there.
+    inner : Box or None
+        The smallest box around the points that were found: the smallest dual box lies between the two.
+    faces : tuple of Face
+        Of the outer box; the witness is a point of the class within one step of the face.
+    step : float
+    complete : bool
+        Whether each face of the outer box is within `step` of a point of the class, or on the domain's border.
+    reason : str
+    seconds : float
+    question : str
+    network : str
+    semantics : str
+    versions : mapping
+    """
+
+    outer: Box | None
+    inner: Box | None
+    faces: tuple[Face, ...]
+    step: float
+    complete: bool
+    reason: str
+    seconds: float
+    question: str
+    network: str
+    semantics: Literal["real"] = "real"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values."""
+
+        def ends(box: Box | None) -> dict[str, list[float]] | None:
+            if box is None:
+                return None
+            return {"lower": [nearest(v) for v in box.lower], "upper": [nearest(v) for v in box.upper]}
+
+        return {
+            "outer": ends(self.outer),
+            "inner": ends(self.inner),
+            "faces": [face.to_dict() for face in self.faces],
+            "step": self.step,
+            "complete": self.complete,
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "question": self.question,
+            "network_sha256": self.network,
+            "semantics": self.semantics,
+            "versions": dict(self.versions),
+        }
+
+    def _rows(self) -> dict[str, str]:
+        rows = {"class": self.question, "reason": self.reason}
+        if self.outer is None:
+            return {"proved": "the domain holds no point of the class", **rows}
+        ends = zip(self.outer.lower, self.outer.upper, strict=True)
+        box = "; ".join(f"[{nearest(a):.6g}, {nearest(b):.6g}]" for a, b in ends)
+        return {
+            "proved": f"every point of the class in the domain lies in {box}",
+            "step": f"{self.step:.6g}: the smallest such box is no smaller than this on each side"
+            + ("" if self.complete else ", but for undecided faces"),
+            **rows,
+            "time": f"{self.seconds:.2f} s",
+        }
+
+    def __str__(self) -> str:
+        return text.card("dual box", self._rows())
+
+    def __repr__(self) -> str:
+        return f"<DualBox: {self.question}, {self.reason}>"
+
+    def _repr_html_(self) -> str:
+        return html.card("dual box", self._rows(), details={"network SHA-256": self.network, **self.versions})

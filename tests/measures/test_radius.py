@@ -1,0 +1,262 @@
+"""Radii against exact oracles, and on inputs that are not ordinary."""
+
+from fractions import Fraction
+from itertools import pairwise
+from math import inf
+
+import numpy as np
+import pytest
+
+from optverify import Box, Network, load_property, radius
+from optverify.certificate import check_file
+from optverify.errors import InputError, ShapeError
+from optverify.interval import Interval
+from optverify.measures import cubes
+from optverify.measures.norms import NORMS, Ball, length
+from optverify.measures.question import Question
+from optverify.query import Query
+from tests.measures.distances import distance
+
+GAP = 1e-4
+
+
+def tiny(seed: int, inputs: int = 2, outputs: int = 3) -> Network:
+    rng = np.random.default_rng(seed)
+    sizes = (inputs, 4, 3, outputs)
+    # dyadic numbers with few digits: quick for the oracle, and ties happen
+    return Network.from_arrays(
+        [(rng.integers(-8, 9, (m, n)) / 4, rng.integers(-4, 5, m) / 4) for n, m in pairwise(sizes)]
+    )
+
+
+def exact(network, x, norm, low=-1, high=1):
+    n = len(x)
+    y = network.exact([Fraction(v) for v in x])
+    label = y.index(max(y))
+    ends = [Fraction(low)] * n, [Fraction(high)] * n
+    return label, distance(network, [Fraction(v) for v in x], *ends, label, norm)
+
+
+def holds(answer, value, norm):
+    """Whether the exact radius (its square for "2") lies in the bracket."""
+    if value is None:
+        return answer.lower == answer.upper == inf
+    power = 2 if norm == "2" else 1
+    return Fraction(answer.lower) ** power <= value <= Fraction(answer.upper) ** power
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("seed", range(4))
+def test_bracket_holds_the_exact_radius_and_closes(norm, seed):
+    network = tiny(seed)
+    x = (np.random.default_rng(seed).integers(-8, 9, 2) / 8).tolist()
+    label, value = exact(network, x, norm)
+    answer = radius(network, x, norm=norm, domain=(-1, 1), gap=GAP)
+    assert answer.label == label
+    assert holds(answer, value, norm)
+    assert answer.complete
+    assert answer.gap <= GAP * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("norm", ["inf", "1", "0"])
+def test_three_inputs(norm):
+    for seed in range(2):
+        network, x = tiny(100 + seed, inputs=3, outputs=2), [0.25, -0.5, 0.125]
+        _, value = exact(network, x, norm)
+        answer = radius(network, x, norm=norm, domain=(-1, 1))
+        assert holds(answer, value, norm)
+        assert answer.complete
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_norms_are_ordered(seed):
+    network, x = tiny(20 + seed), [0.125, -0.25]
+    found = {norm: radius(network, x, norm=norm, domain=(-1, 1)) for norm in NORMS}
+    assert found["inf"].lower <= found["2"].upper
+    assert found["2"].lower <= found["1"].upper
+    if found["inf"].upper < inf:
+        assert found["1"].lower <= found["0"].upper * found["inf"].upper * 4
+    assert len({answer.upper == inf for answer in found.values()}) == 1
+
+
+def test_counterexample_is_exact_and_at_that_distance():
+    network, x = tiny(3), [0.125, -0.25]
+    for norm in NORMS:
+        answer = radius(network, x, norm=norm, domain=(-1, 1))
+        if answer.witness is None:
+            continue
+        y = network.exact(answer.witness.x)
+        assert max(y[j] for j in range(3) if j != answer.label) >= y[answer.label]
+        assert length(norm, [a - Fraction(b) for a, b in zip(answer.witness.x, x, strict=True)]) == answer.upper
+        assert all(-1 <= v <= 1 for v in answer.witness.x)
+
+
+def test_certificate_is_about_the_box_of_the_lower_end(tmp_path):
+    network, x = tiny(4), [0.125, -0.25]
+    path = str(tmp_path / "radius.cert")
+    answer = radius(network, x, domain=(-1, 1), certificate=path)
+    assert answer.certified
+    assert 0 < answer.lower < answer.upper < inf
+    query = load_property(path + ".vnnlib")
+    (region,) = {case.region for case in query.cases}
+    assert region == Box.around(x, answer.lower, (-1, 1))
+    assert check_file(path, network, query).kind == "verified"
+
+
+def test_limit_gives_the_bracket_so_far_and_its_certificate(tmp_path):
+    rng = np.random.default_rng(0)
+    network = Network.from_arrays(
+        [
+            (rng.normal(size=(30, 20)), rng.normal(size=30)),
+            (rng.normal(size=(30, 30)), rng.normal(size=30)),
+            (rng.normal(size=(3, 30)), np.zeros(3)),
+        ]
+    )
+    x = rng.uniform(0, 1, 20)
+    path = str(tmp_path / "radius.cert")
+    answer = radius(network, x, time_limit=0.2, certificate=path)
+    assert 0 < answer.lower < answer.upper
+    assert not answer.complete
+    assert answer.certified
+    assert check_file(path, network, load_property(path + ".vnnlib")).kind == "verified"
+    for norm in ("2", "1"):
+        answer = radius(network, x, norm=norm, time_limit=0.2)
+        assert 0 <= answer.lower < answer.upper
+
+
+def test_interrupt_gives_the_bracket_so_far():
+    def stop(_):
+        raise KeyboardInterrupt
+
+    network, x = tiny(4), [0.125, -0.25]
+    for norm in ("inf", "2"):
+        answer = radius(network, x, norm=norm, domain=(-1, 1), progress=stop)
+        _, value = exact(network, x, norm)
+        assert holds(answer, value, norm)
+
+
+PLANE = Network.from_arrays([([[1.0, 2.0], [0.0, 0.0]], [0.0, 1.0])])
+
+
+@pytest.mark.parametrize(("norm", "value"), [("inf", 0.25), ("1", 0.375), ("2", 0.75 / 5**0.5), ("0", 1.0)])
+def test_plane(norm, value):
+    answer = radius(PLANE, [0.75, 0.5], norm=norm, gap=1e-6)
+    assert answer.lower <= value <= answer.upper
+    assert answer.gap <= 1e-6 * (1 + 1e-9)
+
+
+def test_tie_and_misclassified():
+    tied = radius(PLANE, [1, 0])
+    assert (tied.lower, tied.upper, tied.complete) == (0, 0, True)
+    assert "tied" in tied.reason
+    wrong = radius(PLANE, [1, 1], label=1)
+    assert (wrong.lower, wrong.upper) == (0, 0)
+    assert "misclassified" in wrong.reason
+    assert "misclassified" in str(wrong)
+
+
+def test_targets_that_cannot_win():
+    network = Network.from_arrays([([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 1.0, -9.0])])
+    for norm in NORMS:
+        answer = radius(network, [0.75, 0.5], norm=norm, targets=[2])
+        assert (answer.lower, answer.upper, answer.complete) == (inf, inf, True)
+        assert answer.gap == 0
+        assert "no input of the domain" in str(answer)
+        assert answer.to_dict()["lower"] is None
+
+
+def test_domains():
+    assert radius(PLANE, [0.75, 0.5], domain=None).upper == pytest.approx(0.25)
+    point = radius(PLANE, [0.75, 0.5], domain=Box([0.75, 0.5], [0.75, 0.5]))
+    assert point.lower == point.upper == inf
+    line = radius(PLANE, [0.75, 0.5], domain=Box([0.75, -10], [0.75, 10]))
+    assert line.lower <= 0.375 <= line.upper
+    assert line.complete
+
+
+def test_huge_values():
+    big = Network.from_arrays([(np.array([[1e300, 2e300], [0.0, 0.0]]), [0.0, 1e300])])
+    for norm in NORMS:
+        answer = radius(big, [0.75, 0.5], norm=norm, time_limit=0.4)
+        assert answer.lower <= {"inf": 0.25, "1": 0.375, "2": 0.75 / 5**0.5, "0": 1.0}[norm] <= answer.upper
+    over = Network.from_arrays(
+        [(np.array([[1e300, 0.0], [0.0, 1.0]]), [0.0, 0.0]), (np.array([[1e300, 0], [0, 1.0]]), [0.0, 0.0])]
+    )
+    for norm in NORMS:
+        answer = radius(over, [0.5, 0.5], norm=norm, time_limit=0.4)
+        assert answer.lower <= 0.5 + (norm == "0")
+        assert answer.upper >= 0.4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"x": [0.5, 1.5]}, InputError, "input 1 of x"),
+        ({"x": [0.5, float("nan")]}, InputError, "finite"),
+        ({"x": [0.5]}, ShapeError, "1 values"),
+        ({"label": 2}, InputError, "label 2"),
+        ({"label": -1}, InputError, "label -1"),
+        ({"label": 0, "targets": [0]}, InputError, "targets"),
+        ({"label": 0, "targets": []}, InputError, "targets"),
+        ({"norm": "3"}, InputError, "norm"),
+        ({"gap": 0.0}, InputError, "gap"),
+        ({"gap": float("nan")}, InputError, "gap"),
+        ({"domain": Box([0], [1])}, ShapeError, "domain"),
+        ({"norm": "2", "certificate": "x"}, InputError, "certificates"),
+    ],
+)
+def test_bad_input(arguments, error, words):
+    given = {"x": [0.75, 0.5]} | arguments
+    with pytest.raises(error, match=words):
+        radius(PLANE, **given)
+
+
+def test_one_output():
+    with pytest.raises(InputError, match="two outputs"):
+        radius(Network.from_arrays([([[1.0]], [0.0])]), [0.5])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_least_values_and_distances_are_bounds(norm):
+    rng = np.random.default_rng(1)
+    for _ in range(8):
+        n = 5
+        x, c = rng.uniform(0, 1, n), rng.normal(size=n) * 10.0 ** rng.integers(-3, 4, n)
+        size = float(rng.integers(0, 5)) if norm == "0" else float(rng.uniform(0, 1.5))
+        ball = Ball(norm, x, size, Interval(np.zeros(n), np.ones(n)))
+        points = np.clip(x + rng.uniform(-1, 1, (100, n)), 0, 1)
+        if norm == "0":
+            points = np.where(np.argsort(rng.random(points.shape), axis=1) < size, points, x)
+        else:
+            points = x + (points - x) * np.minimum(1, size / np.maximum(ball.lengths(points), 1e-300))[:, None] * (
+                1 - 1e-12
+            )
+        low = Fraction(float(ball.least(c)))
+        for p in [*points[:40], ball.lowest(c[None])[0] * (1 - 1e-12) + x * 1e-12]:
+            d = [Fraction(a) - Fraction(b) for a, b in zip(p.tolist(), x.tolist(), strict=True)]
+            if length(norm, d) <= size:
+                assert low <= sum(Fraction(a) * Fraction(b) for a, b in zip(c.tolist(), p.tolist(), strict=True))
+        k = -float(c @ x) + float(np.abs(c).sum() * 0.1)
+        found = float(ball.distance(c[None], np.array([k]))[0])
+        for p in [*points, ball.nearest(c[None], np.array([k]))[0]]:
+            exactly = sum(Fraction(a) * Fraction(b) for a, b in zip(c.tolist(), p.tolist(), strict=True)) + Fraction(k)
+            d = [Fraction(a) - Fraction(b) for a, b in zip(p.tolist(), x.tolist(), strict=True)]
+            if exactly <= 0 and length(norm, d) < size:
+                assert length(norm, d) >= found
+
+
+def test_lengths_are_rounded_up():
+    d = [Fraction(1, 3), Fraction(-2, 7), Fraction(0)]
+    assert Fraction(length("inf", d)) >= Fraction(1, 3)
+    assert Fraction(length("1", d)) >= Fraction(13, 21)
+    assert Fraction(length("2", d)) ** 2 >= Fraction(1, 9) + Fraction(4, 49)
+    assert length("0", d) == 2
+    assert length("2", [Fraction(3), Fraction(4)]) <= 5 * (1 + 1e-15)
+    assert length("2", [Fraction(10) ** 400]) == inf
+
+
+def test_root_radius_is_sound():
+    network, x = tiny(4), [Fraction(1, 8), Fraction(-1, 4)]
+    label, value = exact(network, x, "inf")
+    question = Question(network, tuple(x), "inf", Query.robust(Box([-1, -1], [1, 1]), label, 3))
+    assert Fraction(cubes.at_root(question).radius) <= (value if value is not None else 10)
