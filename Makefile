@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests and demo work on small matrices in two processes: threads that wait for each other would burn the cores.
+export OPENBLAS_NUM_THREADS := 1
+
 .PHONY: demo test install lint types contracts unit notebooks clean
 .DEFAULT_GOAL := demo
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from fractions import Fraction
 
 import ml_dtypes  # comes with onnx
@@ -88,3 +90,10 @@ def test_names() -> None:
     assert list(SEMANTICS) == ["real", "float16", "bfloat16", "float32", "float64"]
     with pytest.raises(InputError, match=r"float8.*choose from real"):
         named("float8")
+
+
+@pytest.mark.parametrize("semantics", SEMANTICS.values(), ids=str)
+def test_there_is_one_object_of_each(semantics: Semantics) -> None:
+    """In a copy, and in what another process is sent, too: all code asks which it is."""
+    assert pickle.loads(pickle.dumps(semantics)) is semantics
+    assert copy.deepcopy(semantics) is semantics
