@@ -344,6 +344,8 @@ class _Builder:
         y, neurons = self.current, self.neurons[f"a[{k}]"]
         variable = np.arange(self.size)[self.variables[f"a[{k}]"].indices]
         keep = ~_nearly_stable(z, y.error)[neurons]
+        if (noisy := neurons[~keep & ~_nearly_stable(z, np.zeros(mask.size))[neurons]]).size:
+            self.fixed[f"noisy[{k}]"] = noisy
         neurons, variable = neurons[keep], variable[keep]
         # One that is nearly stable counts as stable: relu(y) is in [0, u], relu(y) - y in [0, -l].
         inactive = mask & (z.lower < 0) & (z.upper <= -z.lower)

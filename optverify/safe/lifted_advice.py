@@ -73,8 +73,8 @@ def advised_bound(network: Network, region: Interval, bounds: Bounds, weights: A
     Returns
     -------
     float
-        -inf where nothing is proved. So it is where a listed neuron is stable here: the exact checker keeps it as a
-        variable all the same, and may find less.
+        -inf where nothing is proved. So it is where a listed neuron is stable here, or an unstable one counts as stable
+        for the uncertainty of its row: the exact checker treats them otherwise, and may find less.
     """
     try:
         relaxation = lifted(network, region, bounds, Weighted(weights))
@@ -82,6 +82,8 @@ def advised_bound(network: Network, region: Interval, bounds: Bounds, weights: A
         return -inf
     places = find(network, bounds, relaxation)
     if not np.isin(advice.neurons, places["box"].numbers).all():
+        return -inf
+    if any(name.startswith("noisy") for name in relaxation.neurons):
         return -inf
     return convex_bound(relaxation, *to_relaxation(relaxation, places, advice))
 

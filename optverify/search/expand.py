@@ -323,7 +323,9 @@ class _Expansion:
         if not tried:
             return node
         region, layers = Interval(node.lower, node.upper), Bounds(node.layers)
-        found = close_groups(self.goal, region, layers, tried, threshold, self.deadline, self._offer)
+        found = close_groups(
+            self.goal, region, layers, tried, threshold, self.deadline, self._offer, proof=self.method.proof
+        )
         self.programs += found.programs
         for group, (lower, close) in found.groups.items():
             self.value[b, group] = lower

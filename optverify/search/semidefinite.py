@@ -129,6 +129,8 @@ def close_groups(
     threshold: float,
     deadline: float,
     offer: Callable[[Array], None],
+    *,
+    proof: bool,
 ) -> Closed:
     """Close groups of a node by the lifted relaxation, in the given order, until one cannot be closed.
 
@@ -145,6 +147,8 @@ def close_groups(
     deadline : float, seconds of ``time.monotonic``
     offer : callable
         Given the point of each relaxation.
+    proof : bool
+        Close only what a certificate can hold.
     """
     from optverify.bounds.lifted import lifted_bound, lifted_close  # scipy: only for long searches
 
@@ -166,10 +170,12 @@ def close_groups(
         except InputError:  # numbers overflow
             return Closed(closed, -np.inf, programs - 1)
         offer(found.point)
-        proof = lifted_close(goal, group, region, bounds, found) if found.lower > threshold else None
-        if proof is None:
+        close = Close(group, ()) if found.lower > threshold else None
+        if close is not None and proof:
+            close = lifted_close(goal, group, region, bounds, found)
+        if close is None:
             # The relaxation's optimum is between these two: solving ended as soon as it was below the threshold.
             optimum = 0.5 * found.lower + 0.5 * max(found.lower, found.solution.objective)
             return Closed(closed, optimum - value, programs)
-        closed[group] = found.lower, proof
+        closed[group] = found.lower, close
     return Closed(closed, None, len(values))

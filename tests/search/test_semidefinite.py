@@ -178,12 +178,16 @@ def test_a_conjunction_is_closed_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_the_tree_does_not_depend_on_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verdict, bound and tree are those of one process."""
+    """Verdict and tree are those of one process.
+
+    The bound may differ in its last digits: the linear algebra of many steps depends on where arrays lie in memory.
+    """
     monkeypatch.setattr(workers, "PATIENCE", -1.0)
     network, query = BY_SPLITS
     alone, together = (verify(network, query, relaxation="lifted", workers=n) for n in (1, 2))
     assert alone.verdict is together.verdict is Verdict.VERIFIED
-    assert (alone.nodes, alone.programs, alone.bound) == (together.nodes, together.programs, together.bound)
+    assert (alone.nodes, alone.programs) == (together.nodes, together.programs)
+    assert alone.bound == pytest.approx(together.bound, rel=1e-9)
 
 
 def test_an_interrupt_while_the_root_is_tried_leaves_the_plain_search(tmp_path: Path) -> None:
@@ -258,14 +262,14 @@ def test_halves_of_a_neuron_and_no_time() -> None:
     points: list[np.ndarray] = []
     gains = []
     for part in (node, *divide(node, NeuronSplit(0, j))):
-        found = close_groups(goal, region, Bounds(part.layers), {0: -1.0}, 0.0, math.inf, points.append)
+        found = close_groups(goal, region, Bounds(part.layers), {0: -1.0}, 0.0, math.inf, points.append, proof=True)
         gains.append(math.inf if found.gain is None else found.gain)
         assert found.programs == 1
         assert all(lower > 0 and close.lifted is not None for lower, close in found.groups.values())
     assert gains[0] < min(gains[1:])
     assert len(points) == 3
     assert all(((region.lower <= x) & (x <= region.upper)).all() for x in points)
-    late = close_groups(goal, region, bounds, {0: -1.0}, 0.0, -math.inf, points.append)
+    late = close_groups(goal, region, bounds, {0: -1.0}, 0.0, -math.inf, points.append, proof=True)
     assert (late.programs, dict(late.groups)) == (0, {})
 
 
