@@ -16,8 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optverify import cli
-from optverify.cli import main
+from optverify.cli import main, shared
 from optverify.search.methods import METHODS
 
 EXIT = {"verified": 0, "falsified": 1, "unknown": 2}
@@ -320,4 +319,4 @@ def test_links_and_devices_are_written_through(tmp_path: Path, network: str) -> 
 
 def test_the_command_line_knows_the_methods() -> None:
     """Its list, which saves an import, is that of `bound`."""
-    assert list(METHODS) == cli.METHODS
+    assert list(METHODS) == shared.METHODS

@@ -15,7 +15,8 @@ from vnntest.core.compliance import check_opset_versions, check_serialise_assign
 from vnntest.core.generator import generate_all_tests
 from vnntest.core.runner import parse_verdict
 
-from optverify.cli import CAPABILITIES, main
+from optverify.cli import main
+from optverify.cli.vnnlib2 import CAPABILITIES
 from tests.io import models
 
 X = "(assert (>= X[0,0] 0.1))(assert (<= X[0,0] 0.5))(assert (>= X[0,1] -0.25))(assert (<= X[0,1] 0.25))"

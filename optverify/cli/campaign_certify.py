@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from optverify.cli import EXIT_ERROR, _count, _output, _refuse_overwriting, _say, _seconds, _seed
+from optverify.cli.shared import (
+    EXIT_ERROR,
+    Commands,
+    json_output,
+    note,
+    positive_count,
+    positive_seconds,
+    refuse_overwriting,
+    say,
+    whole_number,
+)
 from optverify.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,8 +32,8 @@ if TYPE_CHECKING:
 GO_ON = "the same command goes on where this one stopped"
 
 
-def add_commands(commands: Any) -> None:
-    """Add the commands to the parser of `optverify`."""
+def add_to(commands: Commands) -> None:
+    """Add their parsers."""
     campaign = commands.add_parser(
         "campaign", help="verify a list of instances; what is done is kept, and gone on with"
     )
@@ -31,7 +41,9 @@ def add_commands(commands: Any) -> None:
     campaign.add_argument(
         "--store", required=True, metavar="FILE", help="SQLite file of results, made if there is none"
     )
-    campaign.add_argument("--timeout", type=_seconds, metavar="S", help="seconds an instance, instead of its own")
+    campaign.add_argument(
+        "--timeout", type=positive_seconds, metavar="S", help="seconds an instance, instead of its own"
+    )
     campaign.set_defaults(run=_campaign)
 
     certify = commands.add_parser("certify", help="certified accuracy of a classifier on a data set, l-inf")
@@ -44,16 +56,16 @@ def add_commands(commands: Any) -> None:
     certify.add_argument("--domain", default="0,1", metavar="A,B", help="of every input, or none (default 0,1)")
     certify.add_argument("--divide-by", default="1", metavar="D", help="divide the inputs: 255 for bytes (default 1)")
     certify.add_argument("--store", metavar="FILE", help="SQLite file of results; without one nothing is kept")
-    certify.add_argument("--timeout", type=_seconds, metavar="S", help="seconds a question")
+    certify.add_argument("--timeout", type=positive_seconds, metavar="S", help="seconds a question")
     certify.set_defaults(run=_certify)
 
     for command in (campaign, certify):
-        command.add_argument("--workers", type=_count, default=1, metavar="N", help="processes (default 1)")
+        command.add_argument("--workers", type=positive_count, default=1, metavar="N", help="processes (default 1)")
         command.add_argument("--executor", choices=["local", "dask"], default="local", help="default: local")
         command.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for instance tcp://127.0.0.1:8786")
         command.add_argument("--certificates", metavar="DIR", help="write a certificate of each verdict")
         command.add_argument("--solver", default="highs", metavar="NAME", help="for programs (default highs)")
-        command.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
+        command.add_argument("--seed", type=whole_number, default=0, help="of the attack's random points (default 0)")
         command.add_argument("--retry-errors", action="store_true", help="run again what ended in an error")
         command.add_argument(
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
@@ -68,11 +80,11 @@ def _campaign(options: argparse.Namespace) -> int:
     from optverify.campaign import read_instances, run
     from optverify.campaign.tables import check_export, export
 
-    _refuse_overwriting([options.store, options.json, options.export], [options.instances])
+    refuse_overwriting([options.store, options.json, options.export], [options.instances])
     if options.export is not None:
         check_export(options.export)
     instances = read_instances(options.instances, options.timeout)
-    with _output(options.json) as write:
+    with json_output(options.json) as write:
         with _progress(options.quiet) as report:
             ran = run(instances, progress=report, **_shared(options))
         rows = [row for row in ran.rows if row is not None]
@@ -89,11 +101,9 @@ def _campaign(options: argparse.Namespace) -> int:
             export(rows, options.export)
     if options.json != "-":
         _table(rows)
-        _say(
-            ", ".join(f"{count} {name}" for name, count in counts.items() if count) + f" of {len(instances)} instances"
-        )
+        say(", ".join(f"{count} {name}" for name, count in counts.items() if count) + f" of {len(instances)} instances")
     if not ran.complete:
-        print(f"optverify: stopped early: {GO_ON}", file=sys.stderr)  # noqa: T201
+        note(f"optverify: stopped early: {GO_ON}")
     if counts["error"]:
         return EXIT_ERROR
     return 1 if counts["falsified"] else 2 if counts["unknown"] or counts["not run"] else 0
@@ -103,8 +113,8 @@ def _certify(options: argparse.Namespace) -> int:
     from optverify.certify import certify
     from optverify.io.data import read_data
 
-    _refuse_overwriting([options.store, options.json], [options.network, options.data])
-    with _output(options.json) as write:
+    refuse_overwriting([options.store, options.json], [options.network, options.data])
+    with json_output(options.json) as write:
         inputs, labels = read_data(options.data, options.divide_by)
         with _progress(options.quiet) as report:
             answer = certify(
@@ -120,9 +130,9 @@ def _certify(options: argparse.Namespace) -> int:
             )
         write(answer.to_dict())
     if options.json != "-":
-        _say(str(answer))
+        say(str(answer))
     if not answer.complete:
-        print(f"optverify: stopped early{'' if options.store is None else ': ' + GO_ON}", file=sys.stderr)  # noqa: T201
+        note(f"optverify: stopped early{'' if options.store is None else ': ' + GO_ON}")
     if answer.errors:
         return EXIT_ERROR
     return 2 if not answer.complete or any(level.undecided for level in answer.levels) else 0
