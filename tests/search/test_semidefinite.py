@@ -196,7 +196,7 @@ def test_an_interrupt_while_the_root_is_tried_leaves_the_plain_search(tmp_path: 
     tree = str(tmp_path / "tree")
     with pytest.MonkeyPatch.context() as patch:
 
-        def interrupted(*_: object) -> None:
+        def interrupted(*_: object, **__: object) -> None:
             signal.raise_signal(signal.SIGINT)
 
         assert threading.current_thread() is threading.main_thread()
