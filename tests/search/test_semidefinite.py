@@ -278,7 +278,7 @@ def test_an_overflow_ends_the_tries_on_its_path() -> None:
     network = Network.from_arrays([(np.full((2, 1), 1e300), np.zeros(2)), (np.full((1, 2), 1e300), np.zeros(1))])
     (goal,) = Query.never(Box([-1], [1]), outputs(1)[0] <= -1, 1).goals(network)
     region, bounds = root(goal)
-    found = close_groups(goal, region, bounds, {0: -1.0}, 0.0, math.inf, lambda _: None)
+    found = close_groups(goal, region, bounds, {0: -1.0}, 0.0, math.inf, lambda _: None, proof=True)
     assert (found.gain, found.programs) == (-math.inf, 0)
 
 
