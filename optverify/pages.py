@@ -18,6 +18,7 @@ from optverify.report import text
 from optverify.report.page import Section, commands, facts, figure, items, page, paragraph, wide
 from optverify.results import Verdict, Verification
 from optverify.search.tree import Progress
+from optverify.semantics import REAL, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 MOST_INPUTS = 12
 """Inputs of a region that are listed one by one."""
 
+EXACT = "The arithmetic is exact, over the real numbers, with the weights in the file. Programs that round may differ."
+
 ASSUMPTIONS = (
-    "The arithmetic is exact, over the real numbers, with the weights in the file. Programs that round may differ.",
     "The property file says what is meant: it lists what must not happen.",
     "The reader turns the files into the network and the property correctly; their digests are below.",
     "The processor follows IEEE 754 in double precision. A certificate that the kernel accepts does not need this.",
@@ -66,13 +68,15 @@ def verification_page(
             paragraph(_statement(answer, query), statement=True)
             + paragraph(f"{answer.reason[:1].upper()}{answer.reason[1:]}."),
         ),
-        Section("Assumptions", items(ASSUMPTIONS)),
+        Section("Assumptions", items(_assumptions(answer))),
         Section("Property", facts(_property(query))),
         Section("Bounds and claims", facts(_bounds(answer)) + paragraph(_BOUND)),
     ]
     point = answer.witness or answer.near_miss
     if point is not None:
         rows = {"x": ", ".join(map(text.exact, point.x_float())), "y": ", ".join(map(text.number, point.y_float()))}
+        if point.execution:
+            rows["execution"] = point.execution
         rows |= {f"replayed in {entry.runtime}": str(entry) for entry in answer.replay}
         sections.append(Section("Counterexample" if answer.witness else "Near miss, not a counterexample", facts(rows)))
     share = f"{math.floor(1000 * answer.closed) / 10} %"
@@ -142,13 +146,21 @@ _FOOTER = "Written by optverify. This page loads nothing and runs nothing."
 def _statement(answer: Verification, query: Query) -> str:
     count = len(query.cases)
     cases = "the unsafe case" if count == 1 else f"any of the {count} unsafe cases"
+    real = answer.semantics == REAL.name
     if answer.verdict is Verdict.VERIFIED:
-        return f"Proved, over the reals: no input of the region reaches {cases}. The property: {answer.claim_text}."
+        about = "over the reals: no input" if real else f"for every execution in {answer.semantics}: no input"
+        return f"Proved, {about} of the region reaches {cases}. The property: {answer.claim_text}."
     if answer.verdict is Verdict.FALSIFIED:
-        return (
-            f"Refuted, in exact arithmetic: the point below reaches an unsafe case. The property: {answer.claim_text}."
-        )
+        about = "in exact arithmetic" if real else f"by an execution in {answer.semantics}"
+        return f"Refuted, {about}: the point below reaches an unsafe case. The property: {answer.claim_text}."
     return f"Neither proved nor refuted: {answer.claim_text}"
+
+
+def _assumptions(answer: Verification) -> list[str]:
+    if answer.semantics == REAL.name:
+        return [EXACT, *ASSUMPTIONS]
+    statement = named(answer.semantics).statement
+    return [f"The program that is deployed is an execution as in {statement}.", *ASSUMPTIONS]
 
 
 def _property(query: Query) -> dict[str, str]:
@@ -168,8 +180,7 @@ def _bounds(answer: Verification) -> dict[str, str]:
     rows = {"bound (proved)": text.rounded_down(answer.bound), "claim (solver)": text.number(answer.claim)}
     if answer.gap is not None:
         rows["claim minus bound"] = text.number(answer.gap)
-    semantics = f"{answer.semantics} arithmetic over the weights in the file"
-    return rows | {"semantics": semantics, "solver": answer.solver or "none"}
+    return rows | {"semantics": named(answer.semantics).statement, "solver": answer.solver or "none"}
 
 
 def _recheck(answer: Verification, files: Mapping[str, str]) -> str:
@@ -177,7 +188,8 @@ def _recheck(answer: Verification, files: Mapping[str, str]) -> str:
     certificate = files.get("certificate")
     if answer.certificate is None or certificate is None:
         words = "No certificate was written. This one writes a proof, or the counterexample, and checks it:"
-        return paragraph(words) + commands([f"optverify verify {network} {prop} --certificate FILE"])
+        asked = "" if answer.semantics == REAL.name else f" --semantics {answer.semantics}"
+        return paragraph(words) + commands([f"optverify verify {network} {prop}{asked} --certificate FILE"])
     figures = asdict(answer.certificate).items()
     sizes = {name.replace("_", " "): f"{v:.2f}" if isinstance(v, float) else str(v) for name, v in figures}
     words = (

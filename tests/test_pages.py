@@ -14,7 +14,7 @@ import pytest
 
 mpl.use("Agg")
 
-from optverify import Query, bound, compare, outputs, verify
+from optverify import Box, Network, Query, bound, compare, outputs, verify
 from optverify.cli import main
 from optverify.pages import comparison_page, verification_page
 from optverify.report.html import COLOURS
@@ -161,3 +161,15 @@ def test_the_command_line_writes_reports(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["verify", *files, "--report", str(tmp_path / "no" / "report.html")]) == 3
     assert "cannot write" in capsys.readouterr().err
     assert main(["verify", *files, "--report", files[1]]) == 3
+
+
+def test_a_page_about_floats_says_so() -> None:
+    """Neither the statement nor the assumptions of a proof about executions speak of the reals."""
+    network = Network.from_arrays([([[1.0]], [0.0])])
+    query = Query.always(Box([0], [1]), outputs(1)[0] <= 2, 1)
+    page = verification_page(verify(network, query, semantics="float32"), network, query)
+    assert "for every execution in float32" in page
+    assert "flush to zero" in page
+    assert "over the reals" not in page
+    assert "The arithmetic is exact" not in page
+    assert "--semantics float32" in page
