@@ -116,6 +116,21 @@ def test_points_of_a_counterexample() -> None:
             check(io.BytesIO(stream.getvalue()), net, asked)
 
 
+def test_points_beside_the_region() -> None:
+    """It is the point in the file that must violate, not the nearest one of the region; and it may be any rational."""
+    net = Network((Affine([[1.0]], [0.0]), Relu([True])))
+    query, big = Query.always(Box([0], [1]), outputs(1)[0] <= 0.5, 1), Fraction(10) ** 400
+    for name in FLOATS:
+        for x in (Fraction(1), Fraction(2), big, -big, 1 / big):
+            stream = io.BytesIO()
+            write_falsified(stream, deployed(net, named(name)), query, 0, [x])
+            if x == 1:
+                assert check(io.BytesIO(stream.getvalue()), net, query).kind == "falsified"
+                continue
+            with pytest.raises(RejectedCertificate):
+                check(io.BytesIO(stream.getvalue()), net, query)
+
+
 def test_overflow_is_part_of_the_statement(tmp_path: Path) -> None:
     """What may overflow has no proof, although every value in range would satisfy the property."""
     net = Network.from_arrays([([[300.0], [300.0]], [0.0, 0.0]), ([[1.0, -1.0]], [0.0])])
