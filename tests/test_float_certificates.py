@@ -13,7 +13,7 @@ from optverify import kernel
 from optverify.bound import bound
 from optverify.canonical import network_text, property_text
 from optverify.certificate import check, check_file, write_falsified
-from optverify.deployment import deployed
+from optverify.deployment import deployed, limits, overflow
 from optverify.errors import CertificateError, InputError, RejectedCertificate
 from optverify.expressions import outputs
 from optverify.network import Affine, Network, Relu
@@ -160,6 +160,28 @@ def test_limits_below_one_cannot_be_written(tmp_path: Path) -> None:
         verify(net, query, semantics="float16", certificate=str(path))
     assert not path.exists()
     assert verify(net, query, semantics="float16", time_limit=10).verdict in (Verdict.VERIFIED, Verdict.UNKNOWN)
+
+
+def test_a_limit_is_the_same_for_both_checkers() -> None:
+    """It is never written as 0, which means none, and never rounded in one checker alone."""
+    least = Network((Affine(np.full((1, 2), 5e-324), [0.0]),))
+    with pytest.raises(InputError, match="below 1"):
+        network_text(deployed(least, named("float64")))
+    weight = 2.0**-13 * 1.0810546875
+    net = deployed(Network((Affine([[weight, weight]], [0.0]),)), FLOAT16)
+    (most,) = limits(net)
+    assert most[0] > 1
+    text = network_text(net)
+    assert f'"limits":[{int(most[0])}]'.encode() in text
+    for share in (0.9, 0.93, 0.96, 0.99, 1.0):  # of what the sum may be: both say yes or both say no
+        value = Fraction(share * float(most[0]) / (2 * weight))
+        query = Query.always(Box([value, value], [value, value]), outputs(1)[0] <= 0, 1)
+        inside = not overflow(net, query.cases[0].region.outward)
+        box = kernel.read_property(property_text(query), kernel.read_network(text))[0][0].box
+        try:
+            kernel.read_network(text).bounded(box)
+        except kernel.Rejected:
+            assert not inside
 
 
 def test_optima_have_certificates(tmp_path: Path) -> None:
