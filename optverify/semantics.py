@@ -5,6 +5,7 @@ Numbers of a format are held as float64, which holds all of them; :meth:`Semanti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -140,6 +141,10 @@ class Semantics:
 
     def __str__(self) -> str:
         return self.name
+
+    def __reduce__(self) -> tuple[Callable[[str], Semantics], tuple[str]]:
+        """Stay the same object in another process: ``is REAL`` is asked in many places."""
+        return named, (self.name,)
 
 
 REAL = Semantics("real")

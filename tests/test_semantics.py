@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from fractions import Fraction
 
 import ml_dtypes  # comes with onnx
@@ -88,3 +90,10 @@ def test_names() -> None:
     assert list(SEMANTICS) == ["real", "float16", "bfloat16", "float32", "float64"]
     with pytest.raises(InputError, match=r"float8.*choose from real"):
         named("float8")
+
+
+@pytest.mark.parametrize("name", SEMANTICS)
+def test_a_format_stays_itself_on_its_way_to_another_process(name: str) -> None:
+    """Networks travel to workers with it, and are asked whether it `is` the reals."""
+    assert pickle.loads(pickle.dumps(SEMANTICS[name])) is SEMANTICS[name]
+    assert copy.deepcopy(SEMANTICS[name]) is SEMANTICS[name]
