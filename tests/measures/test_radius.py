@@ -292,6 +292,6 @@ def test_what_is_stuck_counts_where_a_search_is_stopped():
 
 
 def test_a_count_of_changes_holds_for_points_that_are_no_floats():
-    """x = (2e-324, 0) is misclassified, the vector of floats next to it, 0, is not."""
+    """That at (2e-324, 0) is misclassified, the vector of floats next to it, 0, is not."""
     network = Network.from_arrays([([[-(2.0**1023), 0.0], [0.0, 0.0]], [1e-17, 0.0])])
     assert radius(network, [Fraction(2, 10**324), 0], 0, norm="0").lower == 0
