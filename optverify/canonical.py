@@ -115,7 +115,7 @@ def _affine(layer: Affine, most: Array) -> dict[str, Any]:
 
 
 def _limit(value: float) -> int:
-    if 0 < value < 1:
+    if value < 1:  # 0 would mean that there is none
         raise InputError("a sum that is multiplied by a tiny number must stay below 1: no certificate can say that")
     return int(value) if isfinite(value) else 0
 

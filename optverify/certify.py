@@ -128,7 +128,7 @@ class CertifiedAccuracy:
 
         rows = {"clean accuracy": f"{share(self.correct)} = {self.clean_accuracy:.2%}"}
         for level in self.levels:
-            rows[f"eps {level.eps:g}"] = (
+            rows[f"eps {text.exact(level.eps).removesuffix('.0')}"] = (
                 f"certified {share(level.certified)}, empirically robust {share(self.inputs - level.falsified)}, "
                 f"undecided {level.undecided}"
             )

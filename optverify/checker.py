@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO
 
@@ -485,7 +486,10 @@ def _check_point(header: Header, network: Network, query: Query) -> None:
         return
     from optverify.executions import Executor, violation
 
-    if not all(Fraction(v) == at and semantics.holds(v) for v, at in zip(map(nearest, x), x, strict=True)):
+    region, point = case.cases[0].region, [nearest(v) for v in x]
+    if not all(isfinite(v) and Fraction(v) == at and semantics.holds(v) for v, at in zip(point, x, strict=True)):
         raise RejectedCertificate(f"the point is none of {semantics}")
-    if violation(Executor(network), case, case.cases[0].region, [nearest(v) for v in x], beside=False) is None:
+    if not region.contains(x):  # executions start from the nearest point of the region
+        raise RejectedCertificate("the point is not in the region of its case")
+    if violation(Executor(network), case, region, point, beside=False) is None:
         raise RejectedCertificate(f"no execution in {semantics} that is known here violates the property at the point")

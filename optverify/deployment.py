@@ -225,6 +225,7 @@ def limits(network: Network) -> list[Array]:
             meets[layer.csr.indices[_weak(layer, semantics)]] = True
             found[-1] = np.where(meets, np.minimum(found[-1], semantics.moderate), found[-1])
         safe = semantics.largest / _multiplied_last(layer)
+        safe = np.where(safe < 1, safe, np.floor(safe))  # as a certificate has it
         found.append(np.where(layer.roundings > 0, safe, np.inf))
     return found
 
@@ -247,5 +248,6 @@ def _multiplied_last(layer: Affine) -> Array:
         padded = np.append(size, 1.0)
         least, most = np.minimum.reduceat(padded, starts)[::2], np.maximum.reduceat(padded, starts)[::2]
         same = (least == most) & (least < 1.0)
-        factor[many[same]] = INFLATE / least[same]
+        with np.errstate(over="ignore"):
+            factor[many[same]] = INFLATE / least[same]
     return factor

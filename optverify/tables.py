@@ -68,7 +68,7 @@ def summary(table: DataFrame, *, narrow: bool = False) -> Table:
         "bound": lambda row: _outward(row.bound, row.sense),
         "claim": lambda row: _figure(row.claim),
         "claim to bound": lambda row: f"{row.loss:.1e}" if np.isfinite(row.loss) else "-",
-        "gap": lambda row: _figure(row.gap, 3),
+        "gap": lambda row: _outward(row.gap, "max", 3),
         "closed %": lambda row: f"{row.closed:.1f}" if np.isfinite(row.closed) else "-",
         "verdict": lambda row: str(row.verdict),
         "unstable": lambda row: _count(row.unstable),
@@ -101,7 +101,7 @@ def totals(table: DataFrame) -> Table:
         ended = int(part.status.isin(ENDED).sum())
         figures = [
             _figure(part.gap.median(), 3),
-            _figure(part.gap.max(), 3),
+            _outward(part.gap.max(), "max", 3),
             _figure(part.closed.median(), 4),
             f"{part.loss.max():.1e}" if part.loss.notna().any() else "-",
             _figure(part.seconds.median(), 2),
@@ -140,11 +140,11 @@ def _heading(row: Any) -> str:
     return f"{name}{'case' if row.verdict else 'objective'} {row.case}: {row.sense} {row.objective}"
 
 
-def _outward(value: float, sense: str) -> str:
+def _outward(value: float, sense: str, digits: int = 6) -> str:
     """Print a lower bound rounded down, an upper one rounded up."""
     if sense == "min" or not np.isfinite(value):
-        return rounded_down(value)
-    text = rounded_down(-value)
+        return rounded_down(value, digits)
+    text = rounded_down(-value, digits)
     return text.removeprefix("-") if text.startswith("-") else ("0" if text == "0" else f"-{text}")
 
 

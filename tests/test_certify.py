@@ -51,6 +51,14 @@ def test_curves_of_known_radii_are_exact(tmp_path: Path) -> None:
         assert store.rows() == rows
 
 
+def test_a_radius_is_printed_with_all_its_digits() -> None:
+    """Six digits would say something about a larger ball: here that one has a tie."""
+    answer = certify(LARGER, [["0.9", "0.10000004"]], [0], ["0.39999997", 0])
+    assert [level.certified for level in answer.levels] == [1, 1]
+    assert "eps 0.39999997" in str(answer)
+    assert "eps 0 " in str(answer)
+
+
 def test_each_level_is_what_verify_says(tmp_path: Path) -> None:
     """Monotone use changes no answer: a random network, every input, every radius; certificates are accepted."""
     rng = np.random.default_rng(5)

@@ -13,7 +13,7 @@ from optverify import kernel
 from optverify.bound import bound
 from optverify.canonical import network_text, property_text
 from optverify.certificate import check, check_file, write_falsified
-from optverify.deployment import deployed
+from optverify.deployment import deployed, limits, overflow
 from optverify.errors import CertificateError, InputError, RejectedCertificate
 from optverify.expressions import outputs
 from optverify.network import Affine, Network, Relu
@@ -116,6 +116,21 @@ def test_points_of_a_counterexample() -> None:
             check(io.BytesIO(stream.getvalue()), net, asked)
 
 
+def test_points_beside_the_region() -> None:
+    """It is the point in the file that must violate, not the nearest one of the region; and it may be any rational."""
+    net = Network((Affine([[1.0]], [0.0]), Relu([True])))
+    query, big = Query.always(Box([0], [1]), outputs(1)[0] <= 0.5, 1), Fraction(10) ** 400
+    for name in FLOATS:
+        for x in (Fraction(1), Fraction(2), big, -big, 1 / big):
+            stream = io.BytesIO()
+            write_falsified(stream, deployed(net, named(name)), query, 0, [x])
+            if x == 1:
+                assert check(io.BytesIO(stream.getvalue()), net, query).kind == "falsified"
+                continue
+            with pytest.raises(RejectedCertificate):
+                check(io.BytesIO(stream.getvalue()), net, query)
+
+
 def test_overflow_is_part_of_the_statement(tmp_path: Path) -> None:
     """What may overflow has no proof, although every value in range would satisfy the property."""
     net = Network.from_arrays([([[300.0], [300.0]], [0.0, 0.0]), ([[1.0, -1.0]], [0.0])])
@@ -145,6 +160,28 @@ def test_limits_below_one_cannot_be_written(tmp_path: Path) -> None:
         verify(net, query, semantics="float16", certificate=str(path))
     assert not path.exists()
     assert verify(net, query, semantics="float16", time_limit=10).verdict in (Verdict.VERIFIED, Verdict.UNKNOWN)
+
+
+def test_a_limit_is_the_same_for_both_checkers() -> None:
+    """It is never written as 0, which means none, and never rounded in one checker alone."""
+    least = Network((Affine(np.full((1, 2), 5e-324), [0.0]),))
+    with pytest.raises(InputError, match="below 1"):
+        network_text(deployed(least, named("float64")))
+    weight = 2.0**-13 * 1.0810546875
+    net = deployed(Network((Affine([[weight, weight]], [0.0]),)), FLOAT16)
+    (most,) = limits(net)
+    assert most[0] > 1
+    text = network_text(net)
+    assert f'"limits":[{int(most[0])}]'.encode() in text
+    for share in (0.9, 0.93, 0.96, 0.99, 1.0):  # of what the sum may be: both say yes or both say no
+        value = Fraction(share * float(most[0]) / (2 * weight))
+        query = Query.always(Box([value, value], [value, value]), outputs(1)[0] <= 0, 1)
+        inside = not overflow(net, query.cases[0].region.outward)
+        box = kernel.read_property(property_text(query), kernel.read_network(text))[0][0].box
+        try:
+            kernel.read_network(text).bounded(box)
+        except kernel.Rejected:
+            assert not inside
 
 
 def test_optima_have_certificates(tmp_path: Path) -> None:

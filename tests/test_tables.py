@@ -39,6 +39,16 @@ def test_printed_bounds_are_bounds(value: float, sense: str) -> None:
     assert printed <= Fraction(value) if sense == "min" else printed >= Fraction(value)
 
 
+def test_printed_gaps_are_gaps(table: pd.DataFrame) -> None:
+    """A gap is an upper limit on what a bound is off by: it is rounded up."""
+    shown = tables.summary(table)
+    column = shown.columns.index("gap")
+    for line, gap in zip(shown.rows, table.gap, strict=True):
+        assert line[column] == "-" if np.isnan(gap) else Fraction(line[column]) >= Fraction(gap)
+    largest = [Fraction(line[tables.totals(table).columns.index("largest gap")]) for line in tables.totals(table).rows]
+    assert max(largest) >= Fraction(table.gap.max())
+
+
 def test_markdown_and_latex(table: pd.DataFrame) -> None:
     """A line a row under a heading for each case; the caption says what a paper has to."""
     text = tables.rendered(table, "markdown")

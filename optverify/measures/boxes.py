@@ -108,7 +108,7 @@ def safe_box(
     query = _unsafe(network, point, box, label, property)
     deadline = began + (inf if time_limit is None else time_limit)
     question = Question(network, point, "inf", query, units)
-    if question.offer(np.array(question.ball.centre)) and question.upper == 0:
+    if question.unsafe():
         raise InputError("x is unsafe itself: no box around it is safe")
     found: Radius | None = None
     region, reason = Box(point, point), ""

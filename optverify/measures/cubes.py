@@ -123,8 +123,8 @@ def prove(
             continue
         if outcome.stop is Stop.FOUND:
             continue
-        # A stuck node is not among the open ones: what is left open of it has no distance.
-        if outcome.stop is not Stop.STUCK:
+        # A stuck node is not among the open ones, however the search ended: what is left open of it has no distance.
+        if not search.stuck:
             found = min(radius, _open_distance(question, goal, list(search.open_nodes())))
             if found > best.radius:
                 best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)

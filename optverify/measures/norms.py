@@ -133,6 +133,9 @@ class Ball:
                 value = c @ x + np.minimum(a * lo, a * hi).sum(axis=-1) - self.radius * dual
                 size = size + 2 * self.radius * dual + np.abs(a) @ reach
             lost = terms * UNIT * size * INFLATE + TINY * (1.0 + (np.abs(x) + reach).sum() + self.radius)
+            if self.norm == "0":
+                # No radius covers how far off `centre` is: by |x| u, which `terms` has room for, or by underflow.
+                lost = lost + 2.0**-1074 * np.abs(c).sum(axis=-1)
             # b * b may underflow: the root loses at most 2**-500 an entry
             lost = lost + (2.0**-500 * c.shape[-1] * self.radius if self.norm == "2" else 0.0)
             value = down(down(value) - up(lost))

@@ -142,6 +142,13 @@ class Question:
         ends = zip(self.domain.lower, self.x, self.domain.upper, strict=True)
         return self.length([max(v - a, b - v) for a, v, b in ends])
 
+    def unsafe(self) -> bool:
+        """Tell whether x is a counterexample itself, in exact arithmetic: its rounding to floats may differ."""
+        witness = examine(self.network, self.query, self.x)
+        if witness.violates:
+            self.witness, self.upper = witness, 0.0
+        return witness.violates
+
     def offer(self, point: Array) -> bool:
         """Replay a point; keep it if it is a counterexample and nearer than the one before."""
         if not np.isfinite(point).all():

@@ -176,9 +176,7 @@ class _Run:
     def bracket(self) -> tuple[float, str, Proof | None, str]:
         """Return the lower end, where it comes from, its proof, and why it is no better."""
         question = self.question
-        x = np.array(question.ball.centre)
-        question.offer(x)
-        if question.upper == 0:
+        if question.unsafe():
             return 0.0, "the point is a counterexample itself", None, ""
         rng = np.random.default_rng(self.method.seed)
         try:

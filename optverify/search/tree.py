@@ -212,8 +212,13 @@ class Search:
                 self._closed_share -= node.share
 
     def open_nodes(self) -> Iterator[Node]:
-        """Yield the nodes that wait, between two runs."""
+        """Yield the nodes that wait, between two runs; see `stuck`."""
         return self._open.nodes()
+
+    @property
+    def stuck(self) -> int:
+        """Nodes that could neither be closed nor split: they are not among those that wait."""
+        return self._stuck
 
     @property
     def programs(self) -> int:

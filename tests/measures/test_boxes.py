@@ -203,3 +203,12 @@ def test_apothem_is_no_smaller_than_that_of_other_boxes():
     best = safe_box(network, x, domain=(-1, 1), step=STEP)
     other = safe_box(network, x, "maximal", domain=(-1, 1), step=STEP)
     assert best.apothem >= min(other.apothem, radius(network, x, domain=(-1, 1)).lower)
+
+
+def test_no_box_around_an_unsafe_point_that_is_no_float():
+    """1/10 is below the float 0.1, to which it is rounded."""
+    identity = Network.from_arrays([([[1.0]], [0.0])])
+    for objective in OBJECTIVES:
+        with pytest.raises(InputError, match="unsafe itself"):
+            safe_box(identity, [Fraction(1, 10)], objective, property=outputs(1)[0] >= 0.1, time_limit=5)
+        assert safe_box(identity, [0.1], objective, property=outputs(1)[0] >= 0.1, time_limit=5).box.lower == (0.1,)

@@ -260,3 +260,38 @@ def test_root_radius_is_sound():
     label, value = exact(network, x, "inf")
     question = Question(network, tuple(x), "inf", Query.robust(Box([-1, -1], [1, 1]), label, 3))
     assert Fraction(cubes.at_root(question).radius) <= (value if value is not None else 10)
+
+
+def touching() -> Network:
+    """Class 1 ties with class 0 at x = 1/3 alone, which is no float; class 2 comes near, and never wins."""
+    kinks = np.linspace(0.05, 1, 6)
+    weight, bias = np.array([[3.0], [-3.0], *[[64.0]] * 6]), np.array([-1.0, 1.0, *(-64 * kinks)])
+    outputs = np.zeros((3, 8))
+    outputs[0, :2], outputs[2, 2:] = 1.0, np.array([1, -2, 2, -2, 2, -2]) / 64
+    y = np.maximum(np.linspace(0, 1, 2001)[:, None] @ weight.T + bias, 0) @ outputs.T
+    return Network.from_arrays([(weight, bias), (outputs, [0.0, 0.0, (y[:, 0] - y[:, 2]).min() - 1e-3])])
+
+
+def test_what_is_stuck_counts_where_a_search_is_stopped():
+    """A node that cannot be decided may hold a counterexample, whatever the nodes that wait say."""
+    network = touching()
+    for last in range(1, 20):
+        calls = 0
+
+        def stop(_, last=last):
+            nonlocal calls
+            calls += 1
+            if calls == last:
+                raise KeyboardInterrupt
+
+        answer = radius(network, [0], 0, progress=stop)
+        assert Fraction(answer.lower) <= Fraction(1, 3)
+        if calls < last:
+            return
+    raise AssertionError("it never ended by itself")
+
+
+def test_a_count_of_changes_holds_for_points_that_are_no_floats():
+    """That at (2e-324, 0) is misclassified, the vector of floats next to it, 0, is not."""
+    network = Network.from_arrays([([[-(2.0**1023), 0.0], [0.0, 0.0]], [1e-17, 0.0])])
+    assert radius(network, [Fraction(2, 10**324), 0], 0, norm="0").lower == 0
