@@ -204,10 +204,7 @@ def certify(
     """
     from optverify.campaign import Campaign
     from optverify.campaign.curves import Questions, curves_of, radii_of
-    from optverify.campaign.work import radius_measure
 
-    if radius:
-        radius_measure()  # found out before the work
     source = network
     network = load(network) if isinstance(network, str) else network
     radii = [] if radius and isinstance(eps, tuple) and not eps else radii_of(eps)
@@ -268,7 +265,8 @@ def _measure(
             if row is not None and row.verdict == "measured":
                 answer = json.loads(campaign.answer(row))
                 lower, upper = (inf if answer[end] is None else float(answer[end]) for end in ("lower", "upper"))
-                curve.bracket = lower, upper
+                # Where a proof is asked for, one that the checker refuses is none.
+                curve.bracket = 0.0 if answer["certified"] is False else lower, upper
             curve.errors += row is not None and row.verdict == "error"
         if not ran.complete:
             return False

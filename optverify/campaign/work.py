@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from optverify.errors import InputError, OptverifyError
 from optverify.expressions import Number, rational
 from optverify.io import load, load_property
 from optverify.io.vnnlib import write_vnnlib
+from optverify.measures.radius import radius
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
@@ -154,7 +153,7 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
 
 
 def _measure(task: Task, asked: Distance) -> Outcome:
-    radius, network = radius_measure(), _network(task)
+    network = _network(task)
     with _proof(task) as proof:
         answer = radius(
             network,
@@ -179,21 +178,6 @@ def _measure(task: Task, asked: Distance) -> Outcome:
         certificate,
         statement,
     )
-
-
-def radius_measure() -> Callable[..., Any]:
-    """Return the function that measures distances.
-
-    Raises
-    ------
-    InputError
-        This version has none.
-    """
-    try:
-        measure: Callable[..., Any] = importlib.import_module("optverify.measures.radius").radius
-    except ModuleNotFoundError:
-        raise InputError("this version of optverify measures no radius") from None
-    return measure
 
 
 @contextmanager
