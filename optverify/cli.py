@@ -195,13 +195,6 @@ def _build_parser() -> argparse.ArgumentParser:
     comparison.add_argument("--quiet", action="store_true", help="no progress line")
     comparison.set_defaults(run=_compare)
 
-    for command in (verify, bound):
-        command.add_argument(
-            "--semantics",
-            choices=list(SEMANTICS),
-            help="real, or every execution in a floating-point format (default: what PROP says, else real)",
-        )
-
     radius = commands.add_parser("radius", help="how far from an input is the nearest one of another class?")
     radius.add_argument("--norm", default="inf", choices=["inf", "2", "1", "0"], help="default: inf; 0 counts inputs")
     radius.add_argument(
@@ -242,6 +235,11 @@ def _build_parser() -> argparse.ArgumentParser:
         )
 
     for command in (verify, bound, radius, box):
+        command.add_argument(
+            "--semantics",
+            choices=list(SEMANTICS),
+            help="real, or every execution in a floating-point format (default: what PROP says, else real)",
+        )
         command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds of wall clock")
         command.add_argument(
             "--solver",
@@ -588,6 +586,7 @@ def _radius(options: argparse.Namespace) -> int:
             load_point(options.input, options.index),
             options.label,
             norm=options.norm,
+            semantics=options.semantics or REAL,
             domain=tuple(options.domain),
             targets=options.targets,
             gap=options.gap,
@@ -627,6 +626,7 @@ def _box(options: argparse.Namespace) -> int:
                 network,
                 options.label,
                 domain=domain,
+                semantics=options.semantics or REAL,
                 step=options.step,
                 time_limit=options.time_limit,
                 solver=options.solver,
@@ -642,6 +642,7 @@ def _box(options: argparse.Namespace) -> int:
                 domain=domain,
                 fixed=options.fixed,
                 weights=None if options.weights is None else options.weights.split(","),
+                semantics=options.semantics,
                 step=options.step,
                 gap=options.gap,
                 time_limit=options.time_limit,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optverify.cli import EXIT_ERROR, _count, _output, _refuse_overwriting, _say, _seconds, _seed
 from optverify.errors import InputError
+from optverify.semantics import REAL, SEMANTICS
 
 if TYPE_CHECKING:
     from optverify.campaign import Progress
@@ -52,6 +53,7 @@ def add_commands(commands: Any) -> None:
         command.add_argument("--executor", choices=["local", "dask"], default="local", help="default: local")
         command.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for instance tcp://127.0.0.1:8786")
         command.add_argument("--certificates", metavar="DIR", help="write a certificate of each verdict")
+        command.add_argument("--semantics", choices=list(SEMANTICS), help="as for verify")
         command.add_argument("--solver", default="highs", metavar="NAME", help="for programs (default highs)")
         command.add_argument("--seed", type=_seed, default=0, help="of the attack's random points (default 0)")
         command.add_argument("--retry-errors", action="store_true", help="run again what ended in an error")
@@ -116,7 +118,7 @@ def _certify(options: argparse.Namespace) -> int:
                 domain=_domain(options.domain),
                 time_limit=options.timeout,
                 progress=report,
-                **_shared(options),
+                **_shared(options) | {"semantics": options.semantics or REAL.name},
             )
         write(answer.to_dict())
     if options.json != "-":
@@ -134,6 +136,7 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--executor dask and --scheduler ADDRESS belong together")
     return {
         "store": options.store,
+        "semantics": options.semantics,
         "solver": options.solver,
         "seed": options.seed,
         "workers": options.workers,

@@ -73,6 +73,24 @@ def test_each_level_is_what_verify_says(tmp_path: Path) -> None:
         check_file(str(proof), net, load_property(str(proof.with_suffix(".vnnlib"))))
 
 
+@pytest.mark.parametrize("radius", [False, True])
+def test_in_a_format_all_executions_count(radius: bool, tmp_path: Path) -> None:
+    """Beside the label's x + 2048 - 2048, which is 0 or x or what float16 makes of it, stands 1/4."""
+    net = Network.from_arrays([([[1.0, 2048.0, -2048.0], [0.0, 0.0, 0.0]], [0.0, 0.25])])
+    swallowed, plain = ["1", "1", "1"], ["1", "0", "0"]
+    answer = certify(net, [swallowed, plain], [0, 0], ["0.00001"], semantics="float16", radius=radius)
+    real = certify(net, [swallowed, plain], [0, 0], ["0.00001"], radius=radius)
+    assert (answer.semantics, answer.correct, real.correct) == ("float16", 1, 2)
+    assert (answer.levels[0].certified, answer.levels[0].falsified) == (1, 1)
+    assert "float16" in str(answer)
+    # 0.9 is no number of float16: the program is given the nearest one.
+    rounded = certify(LARGER, [["0.9", "0.1"]], [0], ["0.3", "0.45"], semantics="float16", radius=radius)
+    assert [level.certified for level in rounded.levels] == [1, 0]
+    assert [level.falsified for level in rounded.levels] == [0, 1]
+    with pytest.raises(InputError, match="float9"):
+        certify(net, [plain], [0], ["0.1"], semantics="float9", store=str(tmp_path / "s"))
+
+
 def test_what_is_not_decided_in_time_is_not_safe(tmp_path: Path) -> None:
     """With no time to speak of there are no proofs; brackets stay on both sides of the truth."""
     rng = np.random.default_rng(1)

@@ -23,6 +23,7 @@ from optverify.measures.radius import radius
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
+from optverify.semantics import REAL
 from optverify.verify import verify
 
 
@@ -68,6 +69,8 @@ class Task:
     solver : str or None
     seed : int
     certificates : bool
+    semantics : str or None
+        As in :func:`optverify.verify`.
     version : str
         Of optverify: a worker with another one is an error.
     """
@@ -80,6 +83,7 @@ class Task:
     solver: str | None
     seed: int
     certificates: bool
+    semantics: str | None
     version: str
 
     def patience(self) -> float | None:
@@ -135,7 +139,13 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
         raise InputError(f"{asked} has changed since the campaign was started")
     with _proof(task) as proof:
         answer = verify(
-            network, query, time_limit=task.time_limit, solver=task.solver, seed=task.seed, certificate=proof
+            network,
+            query,
+            semantics=task.semantics,
+            time_limit=task.time_limit,
+            solver=task.solver,
+            seed=task.seed,
+            certificate=proof,
         )
         # The bytes go home: only there is it decided where they are kept, whatever machine this is.
         certificate = Path(proof).read_bytes() if proof is not None and answer.certified else None
@@ -159,6 +169,7 @@ def _measure(task: Task, asked: Distance) -> Outcome:
             network,
             np.array(asked.x, dtype=object),
             asked.label,
+            semantics=task.semantics or REAL,
             domain=asked.domain,
             time_limit=task.time_limit,
             solver=task.solver,

@@ -17,6 +17,7 @@ from optverify.network import Network
 from optverify.query import Box, Query
 from optverify.results import Verdict, versions
 from optverify.search.workers import one_thread
+from optverify.semantics import REAL, Semantics, named
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
 from optverify.witness import Witness
@@ -28,6 +29,7 @@ def dual_box(
     *,
     property: Condition | None = None,  # noqa: A002
     domain: Box | tuple[Number, Number] = (0, 1),
+    semantics: str | Semantics = REAL,
     step: Number = Fraction(1, 256),
     time_limit: float | None = None,
     solver: str | Solver | None = "highs",
@@ -43,6 +45,8 @@ def dual_box(
     property : Condition, optional
         A condition on inputs and outputs instead of a class.
     domain : Box or pair of numbers
+    semantics : str or Semantics
+        As in :func:`optverify.verify`: in a format the class has the numbers at which some execution says so.
     step : number
         How near the two boxes are to each other on each side in the end.
     time_limit, solver, progress
@@ -58,7 +62,7 @@ def dual_box(
     """
     began = time.monotonic()
     deadline = began + (inf if time_limit is None else time_limit)
-    pace = rational(step)
+    pace, arithmetic = rational(step), named(semantics)
     if pace <= 0:
         raise InputError("the step must be positive")
     n = network.n_inputs
@@ -77,14 +81,14 @@ def dual_box(
     reason, points = "", list[Witness]()
     with one_thread():
         try:
-            first = verify(network, query, solver=solver, time_limit=time_limit)
+            first = verify(network, query, semantics=arithmetic, solver=solver, time_limit=time_limit)
             if first.verdict is Verdict.VERIFIED:
                 outer = None
             points += [first.witness] if first.witness is not None else []
             for axis, side in all_faces([], n) if points else []:
                 assert outer is not None
                 known = (min if side == "lower" else max)(points, key=lambda point: point.x[axis])
-                end = _from_outside(network, query, outer, axis, side, pace, known, solver, deadline)
+                end = _from_outside(network, query, outer, axis, side, pace, known, arithmetic, solver, deadline)
                 outer = moved(outer, axis, side, end.position)
                 slack = nearest(abs(end.position - getattr(box, side)[axis]))
                 faces.append(Face(axis, side, end.position, slack, end.stop, end.witness))
@@ -111,6 +115,7 @@ def dual_box(
         seconds=time.monotonic() - began,
         question=words,
         network=network.digest,
+        semantics=arithmetic.name,
         versions=versions(),
     )
 
@@ -123,6 +128,7 @@ def _from_outside(
     side: Side,
     step: Fraction,
     known: Witness,
+    semantics: Semantics,
     solver: str | Solver | None,
     deadline: float,
 ) -> Sweep:
@@ -133,5 +139,5 @@ def _from_outside(
     if (limit - start) * sign <= 0:
         return Sweep(start, "counterexample", known)
     flat = moved(box, axis, across, start)
-    end = sweep(network, query, flat, axis, across, limit, step, solver=solver, deadline=deadline)
+    end = sweep(network, query, flat, axis, across, limit, step, semantics=semantics, solver=solver, deadline=deadline)
     return Sweep(end.position, "counterexample", known) if end.stop == "domain" else end

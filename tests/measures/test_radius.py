@@ -107,9 +107,9 @@ def test_limit_gives_the_bracket_so_far_and_its_certificate(tmp_path):
     rng = np.random.default_rng(0)
     network = Network.from_arrays(
         [
-            (rng.normal(size=(30, 20)), rng.normal(size=30)),
-            (rng.normal(size=(30, 30)), rng.normal(size=30)),
-            (rng.normal(size=(3, 30)), np.zeros(3)),
+            (rng.normal(size=(80, 20)), rng.normal(size=80)),
+            (rng.normal(size=(80, 80)), rng.normal(size=80)),
+            (rng.normal(size=(3, 80)), np.zeros(3)),
         ]
     )
     x = rng.uniform(0, 1, 20)
