@@ -217,7 +217,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--step", default="0.00390625", metavar="S", help="how near a counterexample is to a face (default 1/256)"
     )
     box.add_argument("--dual", action="store_true", help="the smallest box that holds every input of --label instead")
-    box.add_argument("--certificate", metavar="FILE", help="write a proof for the safe box")
+    box.add_argument("--certificate", metavar="FILE", help="write a proof for the safe box; with --dual a folder")
     box.set_defaults(run=_box)
 
     for command in (radius, box):
@@ -611,8 +611,8 @@ def _box(options: argparse.Namespace) -> int:
     from optverify.measures.results import DualBox, SafeBox
 
     _check_solver(options.solver)
-    if options.dual and (options.certificate or options.property):
-        raise InputError("--dual goes with --label, without --certificate and --property")
+    if options.dual and options.property:
+        raise InputError("--dual goes with --label, without --property")
     if not options.dual and options.input is None:
         raise InputError("box needs --input FILE, or --dual and --label C")
     read = [path for path in (options.network, options.input, options.property) if path is not None]
@@ -631,6 +631,7 @@ def _box(options: argparse.Namespace) -> int:
                 time_limit=options.time_limit,
                 solver=options.solver,
                 progress=report,
+                certificates=options.certificate,
             )
         else:
             answer = safe_box(

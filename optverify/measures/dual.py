@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import inf
 
@@ -11,6 +11,7 @@ from optverify.errors import InputError
 from optverify.expressions import And, Condition, Number, outputs, rational
 from optverify.interval import nearest
 from optverify.measures.boxes import all_faces, moved
+from optverify.measures.proofs import Folder
 from optverify.measures.results import DualBox, Face, Side
 from optverify.measures.sweep import Sweep, sweep
 from optverify.network import Network
@@ -34,6 +35,7 @@ def dual_box(
     time_limit: float | None = None,
     solver: str | Solver | None = "highs",
     progress: Callable[[str], None] | None = None,
+    certificates: str | None = None,
 ) -> DualBox:
     """Enclose a class: the smallest box that holds every input of it, from outside and from inside.
 
@@ -51,6 +53,11 @@ def dual_box(
         How near the two boxes are to each other on each side in the end.
     time_limit, solver, progress
         As for :func:`safe_box`.
+    certificates : str, optional
+        Folder for certificates, each with its property beside it: ``face-AXIS-SIDE-outer.proof`` proves that what the
+        face cuts off, of the box that the faces before it left, has no point of the class; ``...-inner.proof`` is a
+        point of the class as far out as the face's witness. ``empty.proof``: the class has none at all. They are made
+        after the search, whose time limit does not count for them.
 
     Returns
     -------
@@ -59,6 +66,8 @@ def dual_box(
     Raises
     ------
     InputError, ShapeError
+    OutputError
+        A certificate cannot be written.
     """
     began = time.monotonic()
     deadline = began + (inf if time_limit is None else time_limit)
@@ -76,6 +85,7 @@ def dual_box(
     else:
         inside, words = property, str(property)
     query = Query.never(box, inside, network.n_outputs, words)
+    folder = None if certificates is None else Folder(certificates, network, query, arithmetic, solver)
     faces: list[Face] = []
     outer: Box | None = box
     reason, points = "", list[Witness]()
@@ -101,6 +111,7 @@ def dual_box(
         faces, reason = [], "no point of the domain is in it"
     for axis, side in all_faces([], n)[len(faces) :] if outer is not None else []:
         faces.append(Face(axis, side, getattr(outer, side)[axis], 0.0, "undecided"))
+    certified = None if folder is None else _certified(folder, box, outer, faces)
     found = [point.x for point in points]
     undecided = sum(face.stop == "undecided" for face in faces)
     return DualBox(
@@ -115,9 +126,27 @@ def dual_box(
         seconds=time.monotonic() - began,
         question=words,
         network=network.digest,
+        certified=certified,
         semantics=arithmetic.name,
         versions=versions(),
     )
+
+
+def _certified(folder: Folder, domain: Box, outer: Box | None, faces: Sequence[Face]) -> bool:
+    """Write the certificates; tell whether all of them were accepted."""
+    try:
+        with one_thread():
+            if outer is None:
+                folder.empty(domain, "empty")
+            left = domain
+            for face in faces:
+                folder.outer(left, face.axis, face.side, face.position)
+                left = moved(left, face.axis, face.side, face.position)
+                if face.witness is not None:
+                    folder.inner(face.axis, face.side, face.witness)
+    except KeyboardInterrupt:
+        return False
+    return folder.complete
 
 
 def _from_outside(

@@ -196,6 +196,8 @@ class DualBox:
     seconds : float
     question : str
     network : str
+    certified : bool or None
+        Whether certificates of all faces were written and accepted by the checker.
     semantics : str
     versions : mapping
     """
@@ -209,6 +211,7 @@ class DualBox:
     seconds: float
     question: str
     network: str
+    certified: bool | None = None
     semantics: str = REAL.name
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -230,12 +233,15 @@ class DualBox:
             "seconds": self.seconds,
             "question": self.question,
             "network_sha256": self.network,
+            "certified": self.certified,
             "semantics": self.semantics,
             "versions": dict(self.versions),
         }
 
     def _rows(self) -> dict[str, str]:
         rows = {"class": self.question, "reason": self.reason}
+        if self.certified is not None:
+            rows["certificates"] = text.certified(self.certified)
         if self.outer is None:
             return {"proved": "the domain holds no point of the class", **rows}
         ends = zip(self.outer.lower, self.outer.upper, strict=True)

@@ -87,7 +87,7 @@ def sweep(
     end, stopper = limit, None
     judge = Judge(deployed(network, semantics))
     while (end - start) * sign > 0:
-        region = _slab(box, axis, start, end)
+        region = slab(box, axis, start, end)
         asked = over(query, region)
         answer = verify(
             network, asked, semantics=semantics, solver=solver, time_limit=max(deadline - time.monotonic(), 1e-3)
@@ -101,7 +101,8 @@ def sweep(
     return Sweep(start, "domain" if stopper is None else "counterexample", stopper)
 
 
-def _slab(box: Box, axis: int, start: Fraction, end: Fraction) -> Box:
+def slab(box: Box, axis: int, start: Fraction, end: Fraction) -> Box:
+    """Return the part of a box between two positions along an axis."""
     lower, upper = list(box.lower), list(box.upper)
     lower[axis], upper[axis] = min(start, end), max(start, end)
     return Box(tuple(lower), tuple(upper))

@@ -1,5 +1,6 @@
 """Radii against exact oracles, and on inputs that are not ordinary."""
 
+import importlib
 from fractions import Fraction
 from itertools import pairwise
 from math import inf
@@ -11,13 +12,16 @@ from optverify import Box, Network, load_property, radius
 from optverify.certificate import check_file
 from optverify.errors import InputError, ShapeError
 from optverify.interval import Interval
-from optverify.measures import cubes
+from optverify.measures import cubes, question
 from optverify.measures.norms import NORMS, Ball, length
+from optverify.measures.polish import polished
 from optverify.measures.question import Question
 from optverify.query import Query
 from tests.measures.distances import distance
 
 GAP = 1e-4
+
+measured = importlib.import_module("optverify.measures.radius")  # the name in the package is the function
 
 
 def tiny(seed: int, inputs: int = 2, outputs: int = 3) -> Network:
@@ -133,6 +137,38 @@ def test_interrupt_gives_the_bracket_so_far():
         answer = radius(network, x, norm=norm, domain=(-1, 1), progress=stop)
         _, value = exact(network, x, norm)
         assert holds(answer, value, norm)
+
+
+@pytest.mark.parametrize("phase", ["attack", "search", "certificate"])
+def test_interrupts_between_searches_lose_nothing(phase, monkeypatch, tmp_path):
+    """Ctrl-C comes while points are polished, beside a search, while the proof is written: the bracket holds."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    place = {"attack": (question, "polished"), "search": (cubes, "Crew"), "certificate": (measured, "write_proof")}
+    monkeypatch.setattr(*place[phase], stop)
+    network, x, path = tiny(4), [0.125, -0.25], tmp_path / "proof"
+    answer = radius(network, x, domain=(-1, 1), certificate=str(path))
+    _, value = exact(network, x, "inf")
+    assert holds(answer, value, "inf")
+    assert answer.upper < inf
+    assert (answer.lower > 0) == (phase != "attack")
+    assert answer.certified == (phase == "search")
+    assert path.exists() == (phase == "search")
+    assert answer.complete or answer.reason == "interrupted"
+
+
+def test_nothing_is_polished_after_the_limit():
+    network, x = tiny(4), np.array([0.125, -0.25])
+    label, _ = exact(network, x.tolist(), "inf")
+    asked = Question(network, tuple(map(Fraction, x.tolist())), "inf", Query.robust(Box([-1, -1], [1, 1]), label, 3))
+    asked.attack(np.random.default_rng(0))
+    far = np.array([float(v) for v in asked.witness.x]) * 1.5
+    far = np.clip(far, -1, 1)
+    late = polished(asked.goal, asked.ball, far, deadline=0.0)
+    early = polished(asked.goal, asked.ball, far)
+    assert asked.ball.lengths(early) <= asked.ball.lengths(late) <= asked.ball.lengths(far)
 
 
 PLANE = Network.from_arrays([([[1.0, 2.0], [0.0, 0.0]], [0.0, 1.0])])
@@ -258,5 +294,5 @@ def test_lengths_are_rounded_up():
 def test_root_radius_is_sound():
     network, x = tiny(4), [Fraction(1, 8), Fraction(-1, 4)]
     label, value = exact(network, x, "inf")
-    question = Question(network, tuple(x), "inf", Query.robust(Box([-1, -1], [1, 1]), label, 3))
-    assert Fraction(cubes.at_root(question).radius) <= (value if value is not None else 10)
+    asked = Question(network, tuple(x), "inf", Query.robust(Box([-1, -1], [1, 1]), label, 3))
+    assert Fraction(cubes.at_root(asked).radius) <= (value if value is not None else 10)
