@@ -72,7 +72,7 @@ def test_three_inputs(norm):
         assert answer.complete
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_norms_are_ordered(seed):
     network, x = tiny(20 + seed), [0.125, -0.25]
     found = {norm: radius(network, x, norm=norm, domain=(-1, 1)) for norm in NORMS}
@@ -213,13 +213,13 @@ def test_domains():
 def test_huge_values():
     big = Network.from_arrays([(np.array([[1e300, 2e300], [0.0, 0.0]]), [0.0, 1e300])])
     for norm in NORMS:
-        answer = radius(big, [0.75, 0.5], norm=norm, time_limit=0.4)
+        answer = radius(big, [0.75, 0.5], norm=norm, time_limit=0.2)
         assert answer.lower <= {"inf": 0.25, "1": 0.375, "2": 0.75 / 5**0.5, "0": 1.0}[norm] <= answer.upper
     over = Network.from_arrays(
         [(np.array([[1e300, 0.0], [0.0, 1.0]]), [0.0, 0.0]), (np.array([[1e300, 0], [0, 1.0]]), [0.0, 0.0])]
     )
     for norm in NORMS:
-        answer = radius(over, [0.5, 0.5], norm=norm, time_limit=0.4)
+        answer = radius(over, [0.5, 0.5], norm=norm, time_limit=0.2)
         assert answer.lower <= 0.5 + (norm == "0")
         assert answer.upper >= 0.4
 
