@@ -166,8 +166,9 @@ def _written(streams: list[BinaryIO], question: Question, lower: float, proof: P
     try:
         return write_proof(streams, question.judge.network, _within(question, lower), proof)
     except KeyboardInterrupt:
-        for stream in streams:
-            stream.truncate(0)
+        for stream in streams:  # an empty stream replaces nothing
+            stream.seek(0)
+            stream.truncate()
         return False
 
 
@@ -205,9 +206,10 @@ class _Run:
         rng = np.random.default_rng(self.method.seed)
         try:
             question.attack(rng)
-            within = question.region(min(question.upper, question.furthest()))
-            if obstacle := possible_overflow(question.judge.network, within.outward):
-                return 0.0, "x itself", None, obstacle
+            if question.semantics is not REAL:
+                within = _within(question, min(question.upper, question.furthest())).cases[0].region
+                if obstacle := possible_overflow(question.judge.network, within.outward):
+                    return 0.0, "x itself", None, obstacle
             if question.norm == "inf":
                 found = cubes.prove(question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search)
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
