@@ -16,9 +16,10 @@ from optverify.expressions import Linear, inputs, outputs
 from optverify.instances import Instance
 from optverify.io import load, load_property
 from optverify.measures.boxes import safe_box
+from optverify.measures.brackets import Radius
 from optverify.measures.dual import dual_box
 from optverify.measures.radius import radius
-from optverify.measures.results import DualBox, Radius, SafeBox
+from optverify.measures.results import DualBox, SafeBox
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from optverify.deployment import deployed
 from optverify.errors import require
 from optverify.expressions import Number
 from optverify.io import load
 from optverify.network import Network
 from optverify.report import text
+from optverify.semantics import REAL, named
 
 if TYPE_CHECKING:  # most programs that import the package run no campaign
     from optverify.campaign import Campaign, Progress
@@ -50,7 +52,7 @@ class Level:
 
 @dataclass(frozen=True)
 class CertifiedAccuracy:
-    """The answer of :func:`certify`: accuracies of the network over the reals.
+    """The answer of :func:`certify`: accuracies of the network.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ class CertifiedAccuracy:
     complete: bool
     network: str
     brackets: tuple[tuple[float, float] | None, ...] = ()
-    semantics: str = "real"
+    semantics: str = REAL.name
 
     @property
     def clean_accuracy(self) -> float:
@@ -132,7 +134,7 @@ class CertifiedAccuracy:
                 f"certified {share(level.certified)}, empirically robust {share(self.inputs - level.falsified)}, "
                 f"undecided {level.undecided}"
             )
-        rows["semantics"] = f"{self.semantics} arithmetic over the weights in the file"
+        rows["semantics"] = named(self.semantics).statement
         if self.errors:
             rows["errors"] = f"{self.errors} questions; counted as undecided"
         if not self.complete:
@@ -147,6 +149,7 @@ def certify(
     eps: Number | Sequence[Number] = (),
     *,
     radius: bool = False,
+    semantics: str = REAL.name,
     domain: tuple[Number, Number] | None = (0, 1),
     time_limit: float | None = None,
     solver: str | None = "highs",
@@ -176,6 +179,9 @@ def certify(
     radius : bool
         Measure the distance of each input to the nearest counterexample, one question each, and read the curve from
         the brackets.
+    semantics : str
+        As in :func:`~optverify.verify`. In a format inputs are rounded to it first, as a program is given them; one is
+        classified rightly if every execution does, and a counterexample is a number of the format with an execution.
     domain : pair of numbers or None
         Of every input coordinate, which cuts the balls.
     time_limit : float, seconds, optional
@@ -193,7 +199,8 @@ def certify(
     Raises
     ------
     InputError, ShapeError
-        The data do not fit the network, lie outside the domain, or are not finite.
+        The data do not fit the network, lie outside the domain, or are not finite; nothing can be said about this
+        network in this format.
 
     Examples
     --------
@@ -204,18 +211,18 @@ def certify(
     """
     from optverify.campaign import Campaign
     from optverify.campaign.curves import Questions, curves_of, radii_of
-    from optverify.campaign.work import radius_measure
+    from optverify.measures.judge import Judge
 
-    if radius:
-        radius_measure()  # found out before the work
-    source = network
+    arithmetic, source = named(semantics), network
     network = load(network) if isinstance(network, str) else network
     radii = [] if radius and isinstance(eps, tuple) and not eps else radii_of(eps)
-    curves = curves_of(network, inputs, labels, domain, len(radii))
+    curves = curves_of(network, inputs, labels, domain, len(radii), arithmetic)
+    judge = Judge(deployed(network, arithmetic))
     ask = Questions(source, network.n_outputs, radii, domain, time_limit)
     complete = True
     with Campaign(
         store,
+        semantics=arithmetic.name,
         solver=solver,
         seed=seed,
         workers=workers,
@@ -225,7 +232,7 @@ def certify(
     ) as campaign:
         try:
             for curve in curves:
-                curve.classify(network, radii)
+                curve.classify(judge, radii)
         except KeyboardInterrupt:
             complete = False
         if radius and complete:
@@ -254,6 +261,7 @@ def certify(
         errors=sum(curve.errors for curve in curves),
         complete=complete,
         network=network.digest,
+        semantics=arithmetic.name,
     )
 
 
@@ -268,7 +276,8 @@ def _measure(
             if row is not None and row.verdict == "measured":
                 answer = json.loads(campaign.answer(row))
                 lower, upper = (inf if answer[end] is None else float(answer[end]) for end in ("lower", "upper"))
-                curve.bracket = lower, upper
+                # Where a proof is asked for, one that the checker refuses is none.
+                curve.bracket = 0.0 if answer["certified"] is False else lower, upper
             curve.errors += row is not None and row.verdict == "error"
         if not ran.complete:
             return False

@@ -142,8 +142,9 @@ class Semantics:
     def __str__(self) -> str:
         return self.name
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return named, (self.name,)  # there is one object of each, also in another process
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Travel to another process by name: there is one object of each, and ``is REAL`` holds there too."""
+        return (named, (self.name,)) if SEMANTICS.get(self.name) is self else super().__reduce__()
 
 
 REAL = Semantics("real")

@@ -81,6 +81,24 @@ def test_each_level_is_what_verify_says(tmp_path: Path) -> None:
         check_file(str(proof), net, load_property(str(proof.with_suffix(".vnnlib"))))
 
 
+@pytest.mark.parametrize("radius", [False, True])
+def test_in_a_format_all_executions_count(radius: bool, tmp_path: Path) -> None:
+    """Beside the label's x + 2048 - 2048, which is 0 or x or what float16 makes of it, stands 1/4."""
+    net = Network.from_arrays([([[1.0, 2048.0, -2048.0], [0.0, 0.0, 0.0]], [0.0, 0.25])])
+    swallowed, plain = ["1", "1", "1"], ["1", "0", "0"]
+    answer = certify(net, [swallowed, plain], [0, 0], ["0.00001"], semantics="float16", radius=radius)
+    real = certify(net, [swallowed, plain], [0, 0], ["0.00001"], radius=radius)
+    assert (answer.semantics, answer.correct, real.correct) == ("float16", 1, 2)
+    assert (answer.levels[0].certified, answer.levels[0].falsified) == (1, 1)
+    assert "float16" in str(answer)
+    # 0.9 is no number of float16: the program is given the nearest one.
+    rounded = certify(LARGER, [["0.9", "0.1"]], [0], ["0.3", "0.45"], semantics="float16", radius=radius)
+    assert [level.certified for level in rounded.levels] == [1, 0]
+    assert [level.falsified for level in rounded.levels] == [0, 1]
+    with pytest.raises(InputError, match="float9"):
+        certify(net, [plain], [0], ["0.1"], semantics="float9", store=str(tmp_path / "s"))
+
+
 def test_what_is_not_decided_in_time_is_not_safe(tmp_path: Path) -> None:
     """With no time to speak of there are no proofs; brackets stay on both sides of the truth."""
     rng = np.random.default_rng(1)
@@ -99,6 +117,62 @@ def test_what_is_not_decided_in_time_is_not_safe(tmp_path: Path) -> None:
     assert sum(undecided) > 0
     assert all(level.certified + level.falsified + level.undecided == 2 for level in answer.levels)
     assert answer.to_dict()["levels"][1]["certified_accuracy"] < answer.to_dict()["levels"][1]["empirical_accuracy"]
+
+
+def test_the_curve_of_brackets_is_that_of_the_radii(tmp_path: Path) -> None:
+    """Known radii; proofs are accepted for the very balls; the same call asks nothing again."""
+    place = {"store": str(tmp_path / "s"), "certificates": str(tmp_path / "proofs")}
+    answer = certify(LARGER, POINTS, LABELS, EPS, radius=True, **place)  # type: ignore[arg-type]
+    truth = [Fraction(2, 5), Fraction(3, 10), 0, Fraction(1, 20), 0]
+    for ends, exact in zip(answer.brackets, truth, strict=True):
+        assert ends is not None
+        assert ends[0] <= exact <= ends[1] <= float(exact) * (1 + 1e-12)
+        assert ends[1] - ends[0] <= 1e-4 * (1 + 1e-9) * ends[1]
+    # 0.05 and 0.3 are radii: a tie there, a counterexample at a distance that is rounded up.
+    assert [level.certified for level in answer.levels] == [3, 2, 2, 1, 0]
+    assert [level.falsified for level in answer.levels][2] == 3
+    assert [level.falsified + level.undecided for level in answer.levels] == [2, 3, 3, 4, 5]
+    proofs = sorted((tmp_path / "proofs").glob("*.proof"))
+    assert len(proofs) == 3
+    boxes = set()
+    for proof in proofs:
+        query = load_property(str(proof.with_suffix(".vnnlib")))
+        assert check_file(str(proof), LARGER, query).kind == "verified"
+        boxes |= {case.region for case in query.cases}
+    assert boxes == {Box.around(POINTS[k], answer.brackets[k][0], (0, 1)) for k in (0, 1, 3)}  # type: ignore[index]
+    with Store(str(tmp_path / "s")) as store:
+        rows = store.rows()
+    assert [row.verdict for row in rows] == ["measured"] * 3
+    assert certify(LARGER, POINTS, LABELS, EPS, radius=True, **place) == answer  # type: ignore[arg-type]
+    with Store(str(tmp_path / "s")) as store:
+        assert store.rows() == rows
+    proofs[0].unlink()  # one that is lost is made again
+    assert certify(LARGER, POINTS, LABELS, EPS, radius=True, **place) == answer  # type: ignore[arg-type]
+    assert proofs[0].exists()
+    steps = certify(LARGER, POINTS, LABELS, radius=True, store=str(tmp_path / "s"), certificates=place["certificates"])
+    assert [level.certified for level in steps.levels] == [3, 2, 1]
+    assert [level.eps for level in steps.levels] == sorted(steps.brackets[k][0] for k in (0, 1, 3))  # type: ignore[index]
+
+
+def test_a_stopped_measurement_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C after the first answer leaves the others undecided; the next call asks only about them."""
+    seen: list[Progress] = []
+
+    def stop(p: Progress) -> None:
+        seen.append(p)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    first = certify(LARGER, POINTS, LABELS, "0.1", radius=True, store=str(tmp_path / "s"), progress=stop)
+    assert not first.complete
+    assert first.levels[0].certified < 2
+    with Store(str(tmp_path / "s")) as store:
+        kept = store.rows()
+    assert len(kept) == 1
+    whole = certify(LARGER, POINTS, LABELS, "0.1", radius=True, store=str(tmp_path / "s"))
+    assert (whole.complete, whole.levels[0].certified, whole.levels[0].undecided) == (True, 2, 0)
+    with Store(str(tmp_path / "s")) as store:
+        assert store.rows()[:1] == kept
 
 
 def test_wrong_data_are_one_error_before_the_work(tmp_path: Path) -> None:
@@ -169,6 +243,10 @@ def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixtur
     )
     assert json.loads(json.dumps(mine.to_dict())) == answer
     assert all(level["undecided"] == 0 for level in answer["levels"])
+    assert main([*arguments, "--divide-by", "255", "--json", str(out), "--radius"]) == 0
+    measured = json.loads(out.read_text())
+    assert [level["certified"] for level in measured["levels"]] == [level["certified"] for level in answer["levels"]]
+    assert len(measured["brackets"]) == 6
 
 
 @pytest.mark.parametrize(

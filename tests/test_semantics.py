@@ -20,6 +20,15 @@ FORMATS = [FLOAT16, BFLOAT16, FLOAT32, FLOAT64]
 KINDS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
 
 
+@pytest.mark.parametrize("semantics", SEMANTICS.values(), ids=str)
+def test_there_is_one_of_each_in_every_process(semantics: Semantics) -> None:
+    """What travels to a worker or is copied stays the same object; a format of one's own stays equal."""
+    assert pickle.loads(pickle.dumps(semantics)) is semantics
+    assert copy.deepcopy(semantics) is semantics
+    own = Semantics("tiny", 3, -2, 3)
+    assert pickle.loads(pickle.dumps(own)) == own
+
+
 @pytest.mark.parametrize("semantics", FORMATS, ids=str)
 def test_constants_are_those_of_the_format(semantics: Semantics) -> None:
     """Unit roundoff, smallest and largest numbers agree with those of the type."""

@@ -9,13 +9,20 @@ from math import inf
 import numpy as np
 from numpy.typing import ArrayLike
 
+from optverify.bounds.overflow import possible_overflow
 from optverify.campaign.instances import Instance
 from optverify.campaign.store import Row
 from optverify.campaign.work import Distance
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Number, rational
+from optverify.interval import nearest
+from optverify.measures.judge import Judge
 from optverify.network import Network
 from optverify.query import Box, Query
+from optverify.semantics import REAL, Semantics
+
+FAR = Fraction(2) ** 1100
+"""Beyond every number of every format."""
 
 
 class Curve:
@@ -30,14 +37,19 @@ class Curve:
         self.bracket: tuple[float, float] | None = None
         self._asked: set[int] = set()
 
-    def classify(self, network: Network, radii: Sequence[Fraction]) -> None:
-        """Evaluate the input exactly; where even that leaves a doubt it stays undecided at every radius."""
-        y = network.enclose([rational(value) for value in self.x])
-        others = [ends for j, ends in enumerate(y) if j != self.label]
-        low, high = y[self.label]
-        self.correct = all(low > above for _, above in others)
+    def classify(self, judge: Judge, radii: Sequence[Fraction]) -> None:
+        """Evaluate the input exactly; where even that leaves a doubt it stays undecided at every radius.
+
+        In a format it is right if every execution says so, and wrong if some execution does not.
+        """
+        network, point = judge.network, Box.around(np.array(self.x, dtype=object), 0)
+        low, _ = (y := network.enclose(point.lower))[self.label]
+        certain = not possible_overflow(network, point.outward)
+        self.correct = certain and all(low > above for j, (_, above) in enumerate(y) if j != self.label)
         self.proved = int(self.correct and 0 in radii[:1])
-        if any(below >= high for below, _ in others):
+        if not self.correct and judge(
+            Query.robust(point, self.label, network.n_outputs), list(map(nearest, point.lower))
+        ):
             self.refuted, self.bracket = 0, (0.0, 0.0)
 
     def _open(self) -> list[int]:
@@ -112,9 +124,17 @@ def radii_of(eps: Number | Sequence[Number]) -> list[Fraction]:
 
 
 def curves_of(
-    network: Network, inputs: ArrayLike, labels: ArrayLike, domain: tuple[Number, Number] | None, levels: int
+    network: Network,
+    inputs: ArrayLike,
+    labels: ArrayLike,
+    domain: tuple[Number, Number] | None,
+    levels: int,
+    semantics: Semantics = REAL,
 ) -> list[Curve]:
-    """Read a data set exactly; what is wrong with it is an error before the work."""
+    """Read a data set exactly; what is wrong with it is an error before the work.
+
+    In a format each input is the nearest number of it in the domain, as a program is given it.
+    """
     try:
         given = np.asarray(inputs, dtype=object)
         classes = np.asarray(labels)
@@ -131,7 +151,12 @@ def curves_of(
     curves = []
     for k, (values, label) in enumerate(zip(given.reshape(len(given), -1).tolist(), classes.tolist(), strict=True)):
         try:
-            Box.around(values, 0, domain)
+            point = Box.around(values, 0, domain).lower
+            if semantics is not REAL:
+                ends = (-FAR, FAR) if domain is None else tuple(map(rational, domain))
+                values = [semantics.within(value, *ends) for value in point]
+                if None in values:
+                    raise InputError(f"the domain holds no {semantics} number")
         except InputError as error:
             raise InputError(f"inputs[{k}]: {error}") from None
         curves.append(Curve(k, values, label, levels))

@@ -58,11 +58,14 @@ class Settings:
     solver : str or None
     seed : int
     certificates : bool
+    semantics : str or None
+        As in :func:`optverify.verify`.
     """
 
     solver: str | None = "highs"
     seed: int = 0
     certificates: bool = False
+    semantics: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from optverify.campaign.lanes import Lanes, WorkerDied
 from optverify.campaign.store import MEMORY, Row
 from optverify.campaign.work import Outcome, Task, work
 from optverify.errors import ExecutorError, InputError, OutputError
+from optverify.semantics import named as arithmetic
 
 MAX_ATTEMPTS = 3
 """Times that an instance is started before the deaths of its workers are its result."""
@@ -90,6 +91,8 @@ class Campaign:
     ----------
     store : str, optional
         SQLite file; it may hold the results of any number of campaigns. Without one nothing is kept.
+    semantics : str, optional
+        As in :func:`optverify.verify`.
     solver : str or None
     seed : int
     workers : int
@@ -104,7 +107,7 @@ class Campaign:
     Raises
     ------
     InputError
-        The store is in use or is none; the solver is unknown; there is no worker.
+        The store is in use or is none; the solver or the semantics is unknown; there is no worker.
     SolverUnavailable, MissingExtra
     OutputError
         The store or the folder cannot be written.
@@ -114,6 +117,7 @@ class Campaign:
         self,
         store: str | None = None,
         *,
+        semantics: str | None = None,
         solver: str | None = "highs",
         seed: int = 0,
         workers: int = 1,
@@ -127,7 +131,8 @@ class Campaign:
             raise InputError(f"a campaign needs at least one worker, not {workers}")
         if solver is not None:
             get(solver)
-        self._settings = Settings(solver, seed, certificates is not None)
+        about = None if semantics is None else arithmetic(semantics).name
+        self._settings = Settings(solver, seed, certificates is not None, about)
         self._workers, self._scheduler, self._retry_errors = workers, scheduler, retry_errors
         self._identifier = Identifier(self._settings)
         self._pool: Pool | None = None
@@ -305,6 +310,7 @@ def run(
     instances: Sequence[Instance],
     store: str | None = None,
     *,
+    semantics: str | None = None,
     solver: str | None = "highs",
     seed: int = 0,
     workers: int = 1,
@@ -316,6 +322,7 @@ def run(
     """Answer instances; see :class:`Campaign` for the parameters and :meth:`Campaign.run` for the answer."""
     with Campaign(
         store,
+        semantics=semantics,
         solver=solver,
         seed=seed,
         workers=workers,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,9 +19,11 @@ from optverify.errors import InputError, OptverifyError
 from optverify.expressions import Number, rational
 from optverify.io import load, load_property
 from optverify.io.vnnlib import write_vnnlib
+from optverify.measures.radius import radius
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
+from optverify.semantics import REAL
 from optverify.verify import verify
 
 
@@ -69,6 +69,8 @@ class Task:
     solver : str or None
     seed : int
     certificates : bool
+    semantics : str or None
+        As in :func:`optverify.verify`.
     version : str
         Of optverify: a worker with another one is an error.
     """
@@ -81,6 +83,7 @@ class Task:
     solver: str | None
     seed: int
     certificates: bool
+    semantics: str | None
     version: str
 
     def patience(self) -> float | None:
@@ -136,7 +139,13 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
         raise InputError(f"{asked} has changed since the campaign was started")
     with _proof(task) as proof:
         answer = verify(
-            network, query, time_limit=task.time_limit, solver=task.solver, seed=task.seed, certificate=proof
+            network,
+            query,
+            semantics=task.semantics,
+            time_limit=task.time_limit,
+            solver=task.solver,
+            seed=task.seed,
+            certificate=proof,
         )
         # The bytes go home: only there is it decided where they are kept, whatever machine this is.
         certificate = Path(proof).read_bytes() if proof is not None and answer.certified else None
@@ -154,12 +163,13 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
 
 
 def _measure(task: Task, asked: Distance) -> Outcome:
-    radius, network = radius_measure(), _network(task)
+    network = _network(task)
     with _proof(task) as proof:
         answer = radius(
             network,
             np.array(asked.x, dtype=object),
             asked.label,
+            semantics=task.semantics or REAL,
             domain=asked.domain,
             time_limit=task.time_limit,
             solver=task.solver,
@@ -179,21 +189,6 @@ def _measure(task: Task, asked: Distance) -> Outcome:
         certificate,
         statement,
     )
-
-
-def radius_measure() -> Callable[..., Any]:
-    """Return the function that measures distances.
-
-    Raises
-    ------
-    InputError
-        This version has none.
-    """
-    try:
-        measure: Callable[..., Any] = importlib.import_module("optverify.measures.radius").radius
-    except ModuleNotFoundError:
-        raise InputError("this version of optverify measures no radius") from None
-    return measure
 
 
 @contextmanager

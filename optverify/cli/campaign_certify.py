@@ -25,6 +25,7 @@ from optverify.cli.shared import (
     whole_number,
 )
 from optverify.errors import InputError
+from optverify.semantics import REAL, SEMANTICS
 
 if TYPE_CHECKING:
     from optverify.campaign import Progress
@@ -64,6 +65,7 @@ def add_to(commands: Commands) -> None:
         command.add_argument("--executor", choices=["local", "dask"], default="local", help="default: local")
         command.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for instance tcp://127.0.0.1:8786")
         command.add_argument("--certificates", metavar="DIR", help="write a certificate of each verdict")
+        command.add_argument("--semantics", choices=list(SEMANTICS), help="as for verify")
         command.add_argument("--solver", default="highs", metavar="NAME", help="for programs (default highs)")
         command.add_argument("--seed", type=whole_number, default=0, help="of the attack's random points (default 0)")
         command.add_argument("--retry-errors", action="store_true", help="run again what ended in an error")
@@ -126,7 +128,7 @@ def _certify(options: argparse.Namespace) -> int:
                 domain=_domain(options.domain),
                 time_limit=options.timeout,
                 progress=report,
-                **_shared(options),
+                **_shared(options) | {"semantics": options.semantics or REAL.name},
             )
         write(answer.to_dict())
     if options.json != "-":
@@ -144,6 +146,7 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--executor dask and --scheduler ADDRESS belong together")
     return {
         "store": options.store,
+        "semantics": options.semantics,
         "solver": options.solver,
         "seed": options.seed,
         "workers": options.workers,

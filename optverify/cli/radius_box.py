@@ -7,6 +7,7 @@ import argparse
 from optverify.cli.shared import (
     Commands,
     add_search,
+    add_semantics,
     check_solver,
     json_output,
     live_line,
@@ -17,6 +18,7 @@ from optverify.cli.shared import (
     workers_or_default,
 )
 from optverify.errors import InputError
+from optverify.semantics import REAL
 
 
 def add_to(commands: Commands) -> None:
@@ -43,7 +45,7 @@ def add_to(commands: Commands) -> None:
         "--step", default="0.00390625", metavar="S", help="how near a counterexample is to a face (default 1/256)"
     )
     box.add_argument("--dual", action="store_true", help="the smallest box that holds every input of --label instead")
-    box.add_argument("--certificate", metavar="FILE", help="write a proof for the safe box")
+    box.add_argument("--certificate", metavar="FILE", help="write a proof for the safe box; with --dual a folder")
     box.set_defaults(run=_box)
 
     for command in (radius, box):
@@ -61,6 +63,7 @@ def add_to(commands: Commands) -> None:
         command.add_argument(
             "--gap", type=float, default=1e-4, metavar="G", help="relative gap of a radius (default 1e-4)"
         )
+        add_semantics(command)
         add_search(command)
 
 
@@ -80,6 +83,7 @@ def _radius(options: argparse.Namespace) -> int:
             load_point(options.input, options.index),
             options.label,
             norm=options.norm,
+            semantics=options.semantics or REAL,
             domain=tuple(options.domain),
             targets=options.targets,
             gap=options.gap,
@@ -104,8 +108,8 @@ def _box(options: argparse.Namespace) -> int:
     from optverify.measures.results import DualBox, SafeBox
 
     check_solver(options.solver)
-    if options.dual and (options.certificate or options.property):
-        raise InputError("--dual goes with --label, without --certificate and --property")
+    if options.dual and options.property:
+        raise InputError("--dual goes with --label, without --property")
     if not options.dual and options.input is None:
         raise InputError("box needs --input FILE, or --dual and --label C")
     read = [path for path in (options.network, options.input, options.property) if path is not None]
@@ -119,10 +123,12 @@ def _box(options: argparse.Namespace) -> int:
                 network,
                 options.label,
                 domain=domain,
+                semantics=options.semantics or REAL,
                 step=options.step,
                 time_limit=options.time_limit,
                 solver=options.solver,
                 progress=report,
+                certificates=options.certificate,
             )
         else:
             answer = safe_box(
@@ -134,6 +140,7 @@ def _box(options: argparse.Namespace) -> int:
                 domain=domain,
                 fixed=options.fixed,
                 weights=None if options.weights is None else options.weights.split(","),
+                semantics=options.semantics,
                 step=options.step,
                 gap=options.gap,
                 time_limit=options.time_limit,

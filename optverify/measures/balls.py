@@ -26,7 +26,7 @@ from optverify.formulations.reduced import Reduced, reduced
 from optverify.interval import Array, Interval
 from optverify.measures.norms import Ball
 from optverify.measures.polish import CONIC, squared
-from optverify.measures.question import Question, below, inward, outward_radius
+from optverify.measures.question import Question, inward, outward_radius
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
 from optverify.proof import NeuronSplit, Split
@@ -117,8 +117,7 @@ class Tree:
         return Reach(lower, stop, self.nodes, self.programs)
 
     def _wanted(self) -> float:
-        question = self.question
-        return min(below(question.upper, self.gap, question.norm), question.furthest())
+        return self.question.wanted(self.gap)
 
     def _lower(self) -> float:
         """Return what is proved: the least key of what is not closed, in terms of distances from x."""

@@ -14,15 +14,17 @@ from numpy.typing import ArrayLike
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Condition, Number, rational
 from optverify.interval import Array, nearest
+from optverify.measures.brackets import Radius
 from optverify.measures.question import Domain, Question, as_domain, as_point
 from optverify.measures.radius import measure
-from optverify.measures.results import Face, Radius, SafeBox, Side
-from optverify.measures.sweep import Sweep, sweep
+from optverify.measures.results import Face, SafeBox, Side
+from optverify.measures.sweep import Sweep, over, sweep
 from optverify.network import Network
-from optverify.query import Box, Case, Query
+from optverify.query import Box, Query
 from optverify.results import Verdict, versions
 from optverify.search.attack import forward, gradients
 from optverify.search.workers import one_thread
+from optverify.semantics import REAL, Semantics
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
 from optverify.witness import Witness
@@ -45,6 +47,7 @@ def safe_box(
     domain: Domain = (0, 1),
     fixed: Iterable[int] = (),
     weights: Sequence[Number] | None = None,
+    semantics: str | Semantics | None = None,
     step: Number = Fraction(1, 256),
     order: Sequence[tuple[int, Side]] | None = None,
     gap: float = 1e-4,
@@ -73,6 +76,8 @@ def safe_box(
         Inputs that stay as they are in x.
     weights : (n_inputs,) numbers, optional
         Units of the inputs: the radius is that of max_i |d_i| / weights_i, the apothem and the step count in them.
+    semantics : str or Semantics, optional
+        As in :func:`optverify.verify`: in a format, no execution at a number of the format in the box is unsafe.
     step : number
     order : sequence of (input, "lower" or "upper"), optional
         In which faces are moved; by default those along which the least margin changes most slowly come first.
@@ -106,17 +111,20 @@ def safe_box(
     whole = as_domain(domain, point)
     box = _pinned(whole, point, frozen_inputs)
     query = _unsafe(network, point, box, label, property)
+    arithmetic = query.under(semantics)
     deadline = began + (inf if time_limit is None else time_limit)
-    question = Question(network, point, "inf", query, units)
+    question = Question(network, point, "inf", query, units, arithmetic)
     if question.unsafe():
         raise InputError("x is unsafe itself: no box around it is safe")
+    if arithmetic is not REAL and not _proved(network, over(query, Box(point, point)), arithmetic, solver):
+        raise InputError("x is not proved to be safe itself: some execution may violate there")
     found: Radius | None = None
     region, reason = Box(point, point), ""
     with one_thread():
         slope = np.abs(_slope(question))
         if objective == "volume-heuristic":
             units = _flat(slope, units)
-            question = Question(network, point, "inf", query, units)
+            question = Question(network, point, "inf", query, units, arithmetic)
         if objective != "maximal":
             found = measure(question, gap=gap, time_limit=time_limit, solver=solver)
             region = question.region(found.lower) if found.lower < inf else box
@@ -137,7 +145,16 @@ def safe_box(
                     end = Sweep(before, "undecided", None)
                 if end is None:
                     end = sweep(
-                        network, query, region, axis, side, limit, pace * unit, solver=solver, deadline=deadline
+                        network,
+                        query,
+                        region,
+                        axis,
+                        side,
+                        limit,
+                        pace * unit,
+                        semantics=arithmetic,
+                        solver=solver,
+                        deadline=deadline,
                     )
                 region = moved(region, axis, side, end.position)
                 slack = nearest(abs(end.position - before))
@@ -152,12 +169,10 @@ def safe_box(
     ordered = tuple(stopped[axis, side] for axis in range(len(point)) for side in ("lower", "upper"))
     undecided = sum(face.stop == "undecided" for face in ordered)
     if undecided and not reason:
-        reason = f"{undecided} faces undecided in the time"
+        reason = f"{undecided} faces undecided"
     certified: bool | None = None
     if certificate is not None:
-        whole_query = Query(tuple(Case(region, case.unsafe) for case in query.cases), *_sizes(network), query.text)
-        proof = verify(network, whole_query, solver=solver, certificate=certificate)
-        certified = proof.verdict is Verdict.VERIFIED and bool(proof.certified)
+        certified = _proved(network, over(query, region), arithmetic, solver, certificate)
     return SafeBox(
         box=region,
         x=point,
@@ -171,12 +186,16 @@ def safe_box(
         question=query.text,
         network=network.digest,
         certified=certified,
+        semantics=arithmetic.name,
         versions=versions(),
     )
 
 
-def _sizes(network: Network) -> tuple[int, int]:
-    return network.n_inputs, network.n_outputs
+def _proved(
+    network: Network, query: Query, semantics: Semantics, solver: str | Solver | None, certificate: str | None = None
+) -> bool:
+    answer = verify(network, query, semantics=semantics, solver=solver, certificate=certificate)
+    return answer.verdict is Verdict.VERIFIED and answer.certified is not False
 
 
 def _weights(weights: Sequence[Number] | None, count: int) -> tuple[Fraction, ...] | None:
@@ -202,7 +221,7 @@ def _unsafe(
 ) -> Query:
     """Return the question as a query over the domain."""
     if isinstance(must, Query):
-        return Query(tuple(Case(box, case.unsafe) for case in must.cases), *_sizes(network), must.text)
+        return over(must, box)
     if must is not None:
         return Query.always(box, must, network.n_outputs)
     if network.n_outputs < 2:

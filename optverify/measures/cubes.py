@@ -2,7 +2,8 @@
 
 A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer
 counterexample, and starts again inside that. Only where a time limit shows it to be too hard, half the way to what is
-proved already is searched instead. What is open when a limit ends it still gives a lower end: linear bounds of each
+proved already is searched instead. In a format the same goes for a point that rounding leaves in doubt: the next
+search ends before it. What is open when a limit ends it still gives a lower end: linear bounds of each
 open node say how far from x the first point is that could reach a group there.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.interval import Array, Interval
-from optverify.measures.question import Question, below, inward, outward_radius
+from optverify.measures.question import Question, inward, outward_radius
 from optverify.proof import Close, Proof
 from optverify.query import Goal
 from optverify.search.expand import Method
@@ -69,12 +70,11 @@ class _Nearer:
         self.worth = 1e-9
 
     def offer(self, value: float, point: Array) -> bool:
-        """Replay a point, and look for nearer ones about it."""
-        if value > self.worth:
-            return False
+        """Replay a point, and look for nearer ones about it; a doubt that stays ends the search too."""
         before = self.question.upper
-        self.question.improve(point, self.rng)
-        return self.question.upper < before
+        if value <= self.worth:
+            self.question.improve(point, self.rng)
+        return self.question.upper < before or self.question.doubt(point)
 
 
 def prove(
@@ -101,37 +101,42 @@ def prove(
     report : callable, optional
         Called with the lower end so far and the progress of the search.
     """
-    best, hard = at_root(question), inf  # the least radius that took too long
+    best, hard, why = Lower(0.0, "x itself", "", None, 0, 0), inf, ""  # hard: the least radius that was too much
     nodes = programs = 0
-    while True:
-        goal_radius = min(below(question.upper, gap, question.norm), question.furthest())
-        radius = goal_radius if hard > goal_radius else 0.5 * (best.radius + hard)
-        left = deadline - time.monotonic()
-        if radius <= best.radius or (hard < inf and (left <= 0 or hard - best.radius <= gap * hard)):
-            stop = "" if goal_radius <= best.radius else Stop.TIME.value
-            return Lower(best.radius, best.origin, stop, best.proof, nodes, programs)
-        goal = question.within(radius)
-        proof = Proof(open=True) if method.proof else None
-        tell = None if report is None else _teller(report, best.radius)
-        with Crew([goal], workers) as crew:
-            search = Search(goal, _Nearer(question, rng), crew, method, True, tell, proof=proof)
-            outcome = search.run(left if left < SHORT else SHARE * left)
-            crew.used()
-        nodes, programs = nodes + outcome.progress.nodes, programs + outcome.programs
-        if outcome.stop is Stop.CLOSED:
-            best = Lower(radius, "branch and bound", "", proof, nodes, programs)
-            continue
-        if outcome.stop is Stop.FOUND:
-            continue
-        # A stuck node is not among the open ones, however the search ended: what is left open of it has no distance.
-        if not search.stuck:
-            found = min(radius, _open_distance(question, goal, list(search.open_nodes())))
-            if found > best.radius:
-                best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)
-                _close(goal, proof)
-        if outcome.stop is not Stop.TIME:
-            return Lower(best.radius, best.origin, outcome.stop.value, best.proof, nodes, programs)
-        hard = radius
+    try:
+        best = at_root(question)
+        while True:
+            wanted = question.wanted(gap)
+            radius = wanted if hard > wanted else 0.5 * (best.radius + hard)
+            left = deadline - time.monotonic()
+            if radius <= best.radius or (hard < inf and (left <= 0 or hard - best.radius <= gap * hard)):
+                why = "" if wanted <= best.radius else why or Stop.TIME.value
+                break
+            goal = question.within(radius)
+            proof = Proof(open=True) if method.proof else None
+            tell = None if report is None else _teller(report, best.radius)
+            with Crew([goal], workers) as crew:
+                search = Search(goal, _Nearer(question, rng), crew, method, True, tell, proof=proof)
+                outcome = search.run(left if left < SHORT else SHARE * left)
+                crew.used()
+            nodes, programs = nodes + outcome.progress.nodes, programs + outcome.programs
+            if outcome.stop is Stop.CLOSED:
+                best = Lower(radius, "branch and bound", "", proof, nodes, programs)
+                continue
+            if outcome.stop is Stop.FOUND:
+                continue
+            # A stuck node is not among the open ones, however the search ended: what is left of it has no distance.
+            if not search.stuck:
+                found = min(radius, _open_distance(question, goal, list(search.open_nodes())))
+                if found > best.radius:
+                    _close(goal, proof)
+                    best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)
+            hard, why = radius, outcome.stop.value
+            if outcome.stop is Stop.INTERRUPTED:
+                break
+    except KeyboardInterrupt:
+        why = Stop.INTERRUPTED.value
+    return Lower(best.radius, best.origin, why, best.proof, nodes, programs)
 
 
 def _teller(report: Callable[[float, Progress], None], lower: float) -> Callable[[Progress], None]:

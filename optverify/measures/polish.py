@@ -5,6 +5,8 @@ A guess, as all that finds points is; the caller replays what comes out.
 
 from __future__ import annotations
 
+import time
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,16 @@ from optverify.search.attack import forward, group_values
 PIECES = 12
 """Most programs that one point is worth."""
 
+SECONDS = 10.0
+"""That a program may take."""
+
 CONIC = "clarabel"
 """The solver of programs with squares."""
 
 Signs = list[NDArray[np.bool_]]
 
 
-def polished(goal: Goal, ball: Ball, point: Array) -> Array:
+def polished(goal: Goal, ball: Ball, point: Array, deadline: float = inf) -> Array:
     """Return a counterexample that is not further from the centre than a given one.
 
     Parameters
@@ -38,26 +43,28 @@ def polished(goal: Goal, ball: Ball, point: Array) -> Array:
     ball : Ball
         Its norm (for "0" the point comes back), centre and box count.
     point : (n,) float64
+    deadline : float, seconds of ``time.monotonic``
+        What is found by then comes back.
     """
     if ball.norm == "0":
         return point
     with np.errstate(all="ignore"):
-        return _polished(goal, ball, point)
+        return _polished(goal, ball, point, deadline)
 
 
-def _polished(goal: Goal, ball: Ball, point: Array) -> Array:
+def _polished(goal: Goal, ball: Ball, point: Array, deadline: float) -> Array:
     passed = forward(goal.network, point[None])
     rows = goal.groups[int(group_values(goal, passed[-1][0]).argmin())]
     best, known = point, float(ball.lengths(point))
     todo = [[passed[k][0] > 0 for k in goal.network.relus]]
     seen: set[bytes] = set()
-    while todo and len(seen) < PIECES:
+    while todo and len(seen) < PIECES and (left := deadline - time.monotonic()) > 0:
         signs = todo.pop()
         key = b"".join(np.packbits(s).tobytes() for s in signs)
         if key in seen:
             continue
         seen.add(key)
-        found = _on_piece(goal.network, ball, rows, signs, known)
+        found = _on_piece(goal.network, ball, rows, signs, known, min(left, SECONDS))
         if found is None:
             continue
         x, pressing = found
@@ -80,7 +87,7 @@ def _flipped(signs: Signs, relu: int, index: int) -> Signs:
 
 
 def _on_piece(
-    network: Network, ball: Ball, group: tuple[int, ...], signs: Signs, known: float
+    network: Network, ball: Ball, group: tuple[int, ...], signs: Signs, known: float, seconds: float
 ) -> tuple[Array, list[tuple[int, int]]] | None:
     """Return the nearest point of a linear piece that reaches a group, None if none is within the known distance.
 
@@ -92,8 +99,6 @@ def _on_piece(
     n = ball.centre.size
     rows = np.vstack([A, forms])
     right = np.concatenate([b, -constants]) - rows @ ball.centre
-    if not (np.isfinite(rows).all() and np.isfinite(right).all() and np.isfinite(known)):
-        return None
     if not (np.isfinite(rows).all() and np.isfinite(right).all() and np.isfinite(known) and known > 0):
         return None
     # In d = x - centre. |d_i| <= t, |d_i| <= s_i or (d_i / known)^2 <= s_i.
@@ -118,7 +123,7 @@ def _on_piece(
         np.concatenate([high, np.full(more, 1.0 if ball.norm == "2" else known)]),
         name="nearest point of a piece",
     )
-    solution = solvers.get(CONIC if ball.norm == "2" else "highs").solve(program, time_limit=10.0)
+    solution = solvers.get(CONIC if ball.norm == "2" else "highs").solve(program, time_limit=seconds)
     if solution.primal is None or solution.dual is None:
         return None
     x = np.clip(ball.centre + solution.primal[:n], ball.box.lower, ball.box.upper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,14 +11,17 @@ from math import inf
 import numpy as np
 from numpy.typing import ArrayLike
 
+from optverify.deployment import deployed
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Number, rational
 from optverify.interval import Array, nearest, round_down, round_up
+from optverify.measures.judge import Judge
 from optverify.measures.nearest import nearest_points
 from optverify.measures.norms import Ball, Norm, length
 from optverify.measures.polish import polished
 from optverify.network import Network
 from optverify.query import Box, Goal, Query, _flat
+from optverify.semantics import REAL, Semantics
 from optverify.witness import Witness, examine
 
 BEYOND = 2.0**20
@@ -34,6 +38,9 @@ CLOSE = 1.25
 
 OUTWARD = (0.0, 2.0**-45, 2.0**-38, 2.0**-30, 2.0**-22)
 """A point that is a counterexample but for rounding is moved away from x by these parts of its distance, in turn."""
+
+BANDS = range(1, 6)
+"""In a format by the unit roundoff times 4 to these powers."""
 
 Domain = Box | tuple[Number, Number] | None
 
@@ -88,6 +95,10 @@ class Question:
         Its one region is the domain; each of its cases is a way to be unsafe.
     weights : tuple of n_inputs Fraction, optional
         For "inf": the distance is max_i |d_i| / weights_i.
+    semantics : Semantics
+        In a format its numbers alone are points, and a point counts if some execution there violates.
+    deadline : float, seconds of ``time.monotonic``
+        Polishing ends then.
 
     Attributes
     ----------
@@ -95,6 +106,8 @@ class Question:
         The nearest counterexample so far, replayed in exact arithmetic.
     upper : float
         Its distance, rounded up; inf without one.
+    ceiling : float
+        Distance, rounded up, of the nearest point that rounding leaves in doubt.
     """
 
     network: Network
@@ -102,11 +115,16 @@ class Question:
     norm: Norm
     query: Query
     weights: tuple[Fraction, ...] | None = None
+    semantics: Semantics = REAL
+    deadline: float = inf
     witness: Witness | None = None
     upper: float = inf
+    ceiling: float = inf
 
     def __post_init__(self) -> None:
-        (self.goal,) = self.query.goals(self.network)
+        self.judge = Judge(deployed(self.network, self.semantics))
+        (self.goal,) = self.query.goals(self.judge.network)
+        self._doubts = 0
         centre = np.array([nearest(v) for v in self.x])
         shift = self.length([v - Fraction(c) for v, c in zip(self.x, centre.tolist(), strict=True)])
         self.shift = 0.0 if self.norm == "0" else shift  # how far the ball's centre is from x
@@ -143,7 +161,9 @@ class Question:
         return self.length([max(v - a, b - v) for a, v, b in ends])
 
     def unsafe(self) -> bool:
-        """Tell whether x is a counterexample itself, in exact arithmetic: its rounding to floats may differ."""
+        """Tell whether x is a counterexample itself: over the reals exactly x, whose rounding to floats may differ."""
+        if self.semantics is not REAL:
+            return self.offer(np.array(self.ball.centre)) and self.upper == 0.0
         witness = examine(self.network, self.query, self.x)
         if witness.violates:
             self.witness, self.upper = witness, 0.0
@@ -154,16 +174,37 @@ class Question:
         if not np.isfinite(point).all():
             return False
         away = point - self.ball.centre
-        for extra in OUTWARD if self.norm != "0" else OUTWARD[:1]:
-            witness = examine(self.network, self.query, (point + extra * away).tolist())
-            if not witness.violates:
+        steps = OUTWARD if self.semantics is REAL else (0.0, *(self.semantics.unit * 4.0**k for k in BANDS))
+        for extra in steps if self.norm != "0" else steps[:1]:
+            witness = self.judge(self.query, (point + extra * away).tolist())
+            if witness is None:
                 continue
-            distance = self.length([a - b for a, b in zip(witness.x, self.x, strict=True)])
+            distance = self.distance(witness.x)
             if distance < self.upper:
                 self.witness, self.upper = witness, distance
                 return True
             return False
         return False
+
+    def distance(self, point: Sequence[Fraction]) -> float:
+        """Return the distance of an exact point from x, rounded up."""
+        return self.length([a - b for a, b in zip(point, self.x, strict=True)])
+
+    def doubt(self, point: Array) -> bool:
+        """Tell whether rounding leaves a point in doubt; no bound gets beyond it then."""
+        found = self.judge.doubtful(self.query, point.tolist())
+        if found is not None:
+            self.ceiling = min(self.ceiling, self.distance(found))
+            self._doubts += 1
+        return found is not None
+
+    def wanted(self, gap: float) -> float:
+        """Return the radius that is to be proved: that beside the upper end, or below all that is in doubt.
+
+        Each doubt doubles the step below it: how far the error band reaches is not known.
+        """
+        doubt = below(self.ceiling, min(gap * 2.0 ** min(self._doubts - 1, 40), 0.5), self.norm)
+        return min(below(self.upper, gap, self.norm), doubt, self.furthest())
 
     def attack(self, rng: np.random.Generator, starts: Iterable[Array] = (), *, random: bool = True) -> None:
         """Look for counterexamples from given points and, unless told not to, from x and random points."""
@@ -177,14 +218,16 @@ class Question:
             tried += [centre, *np.clip(more, box.lower, box.upper)]
         points = nearest_points(self.goal, self.ball, np.stack(tried))
         for k, point in enumerate(points[:POLISHED]):
+            if time.monotonic() > self.deadline and k:
+                break
             if k == 0:
                 self.offer(point)
             if self.ball.lengths(point) < CLOSE * self.upper:
-                self.offer(polished(self.goal, self.ball, point))
+                self.offer(polished(self.goal, self.ball, point, self.deadline))
 
     def improve(self, point: Array, rng: np.random.Generator) -> None:
         """Replay a counterexample, and look for nearer ones about it."""
-        self.offer(polished(self.goal, self.ball, point))
+        self.offer(polished(self.goal, self.ball, point, self.deadline))
         self.attack(rng, [point])
 
 

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify.bound import property_text, write_proof
+from optverify.bounds.overflow import possible_overflow
 from optverify.errors import InputError
+from optverify.executions import representable
 from optverify.expressions import Number
 from optverify.io.files import replacing
 from optverify.measures import balls, cubes
+from optverify.measures.brackets import WHOLE, Bracket, Radius
 from optverify.measures.norms import Norm, norm_of
-from optverify.measures.question import Domain, Question, as_domain, as_point
-from optverify.measures.results import WHOLE, Bracket, Radius
+from optverify.measures.question import Domain, Question, as_domain, as_point, below
 from optverify.network import Network
 from optverify.proof import Proof
 from optverify.query import Case, Query
@@ -29,6 +31,7 @@ from optverify.search.branching import Hybrid
 from optverify.search.expand import Method
 from optverify.search.tree import Progress
 from optverify.search.workers import cpu_seconds, one_thread
+from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import name_of
 from optverify.solvers.solution import Solver
 
@@ -39,6 +42,7 @@ def radius(
     label: int | None = None,
     *,
     norm: Norm | float = "inf",
+    semantics: str | Semantics = REAL,
     domain: Domain = (0, 1),
     targets: Iterable[int] | None = None,
     gap: float = 1e-4,
@@ -60,6 +64,10 @@ def radius(
         Its class; by default that of the largest output.
     norm : "inf", "2", "1" or "0"
         "0" counts the inputs that differ.
+    semantics : str or Semantics
+        As in :func:`optverify.verify`, for "inf". In a format the points are its numbers, and a counterexample is a
+        point where some execution gives a target at least the label's value: `lower` is about all executions, `upper`
+        the distance of a point with such an execution.
     domain : Box, pair of numbers or None
         Where inputs live, for all of them if it is a pair; x must lie in it. None stands for 2**20 times the larger
         of 1 and the largest |x_i| around x.
@@ -88,7 +96,8 @@ def radius(
     Raises
     ------
     InputError, ShapeError
-        x lies outside of the domain or is not finite; the label or a target is no output.
+        x lies outside of the domain or is not finite; the label or a target is no output; nothing can be said about
+        this network, norm or domain in this format.
     OutputError
         The certificate cannot be written.
 
@@ -108,7 +117,7 @@ def radius(
         middle = [low + high for low, high in network.enclose(point)]
         label = middle.index(max(middle))
     query = Query.robust(box, label, network.n_outputs, targets)
-    question = Question(network, point, norm_of(norm), query)
+    question = Question(network, point, norm_of(norm), query, semantics=named(semantics))
     return measure(
         question,
         label=label,
@@ -137,6 +146,10 @@ def measure(
     """Answer :func:`radius` for any unsafe set: parameters as there."""
     if not 2.0**-40 <= gap < 1:
         raise InputError(f"the gap must be at least 2**-40 and below 1, not {gap!r}")
+    if question.semantics is not REAL and question.norm != "inf":
+        raise InputError(f"only l-inf radii are about {question.semantics}; the others are over the reals")
+    if question.semantics is not REAL and representable(question.domain, question.x, question.semantics) is None:
+        raise InputError(f"the domain holds no {question.semantics} number")
     if certificate is not None and question.norm != "inf":
         raise InputError("only l-inf radii have certificates: the format is about boxes")
     with one_thread(), ExitStack() as stack:
@@ -147,6 +160,16 @@ def measure(
         run = _Run(question, gap, method, workers, progress, inf if time_limit is None else time_limit)
         lower, origin, proof, stop = run.bracket()
         return run.answer(lower, origin, proof, stop, label, streams)
+
+
+def _written(streams: list[BinaryIO], question: Question, lower: float, proof: Proof) -> bool:
+    try:
+        return write_proof(streams, question.judge.network, _within(question, lower), proof)
+    except KeyboardInterrupt:
+        for stream in streams:  # an empty stream replaces nothing
+            stream.seek(0)
+            stream.truncate()
+        return False
 
 
 def _within(question: Question, radius: float) -> Query:
@@ -170,7 +193,7 @@ class _Run:
     ) -> None:
         self.question, self.gap, self.method, self.workers, self.progress = question, gap, method, workers, progress
         self.began, self.cpu = time.monotonic(), cpu_seconds()
-        self.deadline = self.began + time_limit
+        self.deadline = question.deadline = self.began + time_limit
         self.nodes = self.programs = 0
 
     def bracket(self) -> tuple[float, str, Proof | None, str]:
@@ -181,6 +204,10 @@ class _Run:
         rng = np.random.default_rng(self.method.seed)
         try:
             question.attack(rng)
+            if question.semantics is not REAL:
+                within = _within(question, min(question.upper, question.furthest())).cases[0].region
+                if obstacle := possible_overflow(question.judge.network, within.outward):
+                    return 0.0, "x itself", None, obstacle
             if question.norm == "inf":
                 found = cubes.prove(question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search)
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
@@ -195,6 +222,8 @@ class _Run:
             return 0.0, "the point is no counterexample", None, "interrupted"
         if not stop and question.witness is None and lower >= question.furthest():
             lower = inf
+        if not stop and lower < min(below(question.upper, self.gap, question.norm), question.furthest()):
+            stop = f"within rounding: some execution may violate at a distance of {question.ceiling:.6g}"
         return lower, origin, proof, stop
 
     def _of_search(self, lower: float, progress: Progress) -> None:
@@ -220,7 +249,7 @@ class _Run:
         question = self.question
         certified: bool | None = None
         if streams:
-            certified = proof is not None and write_proof(streams, question.network, _within(question, lower), proof)
+            certified = proof is not None and _written(streams, question, lower, proof)
         if not stop:
             stop = WHOLE if lower == inf else "gap closed"
         if question.upper == 0:
@@ -232,7 +261,7 @@ class _Run:
             label=label,
             witness=question.witness,
             lower_from=origin,
-            upper_from="a counterexample, replayed in exact arithmetic" if question.witness else "none was found",
+            upper_from=_confirmed(question),
             reason=stop,
             complete=lower == inf or Fraction(question.upper) * (1 - Fraction(self.gap)) <= Fraction(lower)
             if question.upper < inf and lower < inf
@@ -245,8 +274,17 @@ class _Run:
             network=question.network.digest,
             solver=name_of(self.method.solver),
             certified=certified,
+            semantics=question.semantics.name,
             versions=versions(),
         )
+
+
+def _confirmed(question: Question) -> str:
+    if question.witness is None:
+        return "none was found"
+    if question.witness.execution:
+        return f"a counterexample, executed ({question.witness.execution})"
+    return "a counterexample, replayed in exact arithmetic"
 
 
 def _why_zero(question: Question, label: int | None) -> str:

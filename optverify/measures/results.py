@@ -1,4 +1,4 @@
-"""The answers of `radius`, `safe_box` and `dual_box`: frozen data with text, JSON and HTML forms."""
+"""The answers of `safe_box` and `dual_box`: frozen data with text, JSON and HTML forms."""
 
 from __future__ import annotations
 
@@ -11,144 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from optverify.interval import nearest
-from optverify.measures.norms import Norm
+from optverify.measures.brackets import Radius
 from optverify.query import Box
 from optverify.report import html, text
+from optverify.semantics import REAL, named
 from optverify.witness import Witness
 
 Side = Literal["lower", "upper"]
-
-WHOLE = "no input of the domain is a counterexample"
-
-
-@dataclass(frozen=True)
-class Radius:
-    """The answer of :func:`radius`: lower <= radius <= upper.
-
-    Parameters
-    ----------
-    lower : float
-        Proved: no point of the domain within this distance of x is a counterexample; for "0", none at less than this
-        distance. inf: none at all.
-    upper : float
-        The distance of the counterexample, rounded up; inf where none was found.
-    norm : Norm
-        For "0" the distance is the number of inputs that differ.
-    label : int or None
-        The class of x; None where the question is another property.
-    witness : Witness or None
-        The counterexample, exact, replayed in exact arithmetic.
-    lower_from, upper_from : str
-        Where the two ends come from.
-    reason : str
-        Why the bracket is no narrower.
-    complete : bool
-        Whether the gap that was asked for is reached.
-    nodes, programs : int
-    seconds, cpu_seconds : float
-    question : str
-        In words.
-    network : str
-        Content digest.
-    solver : str or None
-    certified : bool or None
-        Whether a proof of the lower end was written and accepted by the checker; None if none was asked for.
-    semantics : str
-    versions : mapping
-    """
-
-    lower: float
-    upper: float
-    norm: Norm
-    label: int | None
-    witness: Witness | None
-    lower_from: str
-    upper_from: str
-    reason: str
-    complete: bool
-    nodes: int
-    programs: int
-    seconds: float
-    cpu_seconds: float
-    question: str
-    network: str
-    solver: str | None
-    certified: bool | None = None
-    semantics: Literal["real"] = "real"
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def gap(self) -> float:
-        """(upper - lower) / upper; 0 where both are the same, also where both are infinite."""
-        if self.lower == self.upper:
-            return 0.0
-        return (self.upper - self.lower) / self.upper if self.upper < inf else inf
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready values (infinite numbers become None)."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values |= {"gap": self.gap, "witness": None if self.witness is None else self.witness.to_dict()}
-        values["versions"] = dict(self.versions)
-        values["network_sha256"] = values.pop("network")
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
-
-    def _title(self) -> str:
-        return f"l-{self.norm} radius, {self.question}"
-
-    def _rows(self) -> dict[str, str]:
-        ends = f"{text.exact(self.lower)} <= radius <= {text.exact(self.upper)}"
-        if self.lower == inf:
-            ends = WHOLE
-        sign = "<" if self.norm == "0" or not self.lower else "<="
-        rows = {
-            "proved": ends,
-            "gap": f"{self.gap:.3g} of the upper end",
-            "lower end": f"{self.lower_from}: no counterexample at a distance {sign} {text.exact(self.lower)}",
-            "upper end": self.upper_from,
-        }
-        if self.witness is not None:
-            rows["counterexample"] = ", ".join(map(text.exact, self.witness.x_float()))
-            rows["its outputs"] = ", ".join(map(text.number, self.witness.y_float()))
-        if self.certified is not None:
-            rows["certificate"] = text.certified(self.certified)
-        return rows | {
-            "reason": self.reason,
-            "semantics": f"{self.semantics} arithmetic over the weights in the file",
-            "search": f"{self.nodes} nodes, {self.programs} programs",
-            "time": f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s",
-        }
-
-    def __str__(self) -> str:
-        return text.card(self._title(), self._rows())
-
-    def __repr__(self) -> str:
-        return f"<Radius: {self.lower!r} <= l-{self.norm} radius <= {self.upper!r}, {self.reason}>"
-
-    def _repr_html_(self) -> str:
-        return html.card(self._title(), self._rows(), details={"network SHA-256": self.network, **self.versions})
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """A line of the diary of :func:`radius`.
-
-    Parameters
-    ----------
-    lower, upper : float
-        Both hold already.
-    nodes : int
-    seconds : float
-    """
-
-    lower: float
-    upper: float
-    nodes: int
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"radius in [{text.rounded_down(self.lower)}, {self.upper:.6g}], {self.nodes} nodes, {self.seconds:.0f} s"
-        )
 
 
 @dataclass(frozen=True)
@@ -229,7 +98,7 @@ class SafeBox:
     question: str
     network: str
     certified: bool | None = None
-    semantics: Literal["real"] = "real"
+    semantics: str = REAL.name
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -294,7 +163,7 @@ class SafeBox:
         if self.certified is not None:
             rows["certificate"] = text.certified(self.certified)
         return rows | {
-            "semantics": f"{self.semantics} arithmetic over the weights in the file",
+            "semantics": named(self.semantics).statement,
             "time": f"{self.seconds:.2f} s",
         }
 
@@ -327,6 +196,8 @@ class DualBox:
     seconds : float
     question : str
     network : str
+    certified : bool or None
+        Whether certificates of all faces were written and accepted by the checker.
     semantics : str
     versions : mapping
     """
@@ -340,7 +211,8 @@ class DualBox:
     seconds: float
     question: str
     network: str
-    semantics: Literal["real"] = "real"
+    certified: bool | None = None
+    semantics: str = REAL.name
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -361,12 +233,15 @@ class DualBox:
             "seconds": self.seconds,
             "question": self.question,
             "network_sha256": self.network,
+            "certified": self.certified,
             "semantics": self.semantics,
             "versions": dict(self.versions),
         }
 
     def _rows(self) -> dict[str, str]:
         rows = {"class": self.question, "reason": self.reason}
+        if self.certified is not None:
+            rows["certificates"] = text.certified(self.certified)
         if self.outer is None:
             return {"proved": "the domain holds no point of the class", **rows}
         ends = zip(self.outer.lower, self.outer.upper, strict=True)
@@ -376,6 +251,7 @@ class DualBox:
             "step": f"{self.step:.6g}: the smallest such box is no smaller than this on each side"
             + ("" if self.complete else ", but for undecided faces"),
             **rows,
+            "semantics": named(self.semantics).statement,
             "time": f"{self.seconds:.2f} s",
         }
 

@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from optverify.deployment import deployed
 from optverify.interval import nearest
+from optverify.measures.judge import Judge
 from optverify.measures.nearest import nearest_points, reached
 from optverify.measures.norms import Ball
 from optverify.measures.polish import polished
@@ -18,9 +20,10 @@ from optverify.measures.results import Side
 from optverify.network import Network
 from optverify.query import Box, Query
 from optverify.results import Verdict
+from optverify.semantics import REAL, Semantics
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
-from optverify.witness import Witness, examine
+from optverify.witness import Witness
 
 SIDEWAYS = 1e6
 """In the search for near points, moving along the face costs so many times less than moving away from it."""
@@ -53,6 +56,7 @@ def sweep(
     limit: Fraction,
     step: Fraction,
     *,
+    semantics: Semantics = REAL,
     solver: str | Solver | None = "highs",
     deadline: float = inf,
 ) -> Sweep:
@@ -70,6 +74,7 @@ def sweep(
         Where the face cannot go beyond.
     step : Fraction
         The face ends at most this far before the unsafe point that stops it.
+    semantics : Semantics
     solver : str or Solver or None
     deadline : float, seconds of ``time.monotonic``
 
@@ -80,32 +85,37 @@ def sweep(
     """
     start, sign = getattr(box, side)[axis], 1 if side == "upper" else -1
     end, stopper = limit, None
+    judge = Judge(deployed(network, semantics))
     while (end - start) * sign > 0:
-        region = _slab(box, axis, start, end)
-        asked = _over(query, region)
-        answer = verify(network, asked, solver=solver, time_limit=max(deadline - time.monotonic(), 1e-3))
+        region = slab(box, axis, start, end)
+        asked = over(query, region)
+        answer = verify(
+            network, asked, semantics=semantics, solver=solver, time_limit=max(deadline - time.monotonic(), 1e-3)
+        )
         if answer.verdict is Verdict.VERIFIED:
             return Sweep(end, "domain" if stopper is None else "counterexample", stopper)
         if answer.witness is None:
             return Sweep(start, "undecided", None)
-        stopper = _towards(network, asked, axis, start, answer.witness)
+        stopper = _towards(judge, asked, axis, start, answer.witness)
         end = stopper.x[axis] - sign * step
     return Sweep(start, "domain" if stopper is None else "counterexample", stopper)
 
 
-def _slab(box: Box, axis: int, start: Fraction, end: Fraction) -> Box:
+def slab(box: Box, axis: int, start: Fraction, end: Fraction) -> Box:
+    """Return the part of a box between two positions along an axis."""
     lower, upper = list(box.lower), list(box.upper)
     lower[axis], upper[axis] = min(start, end), max(start, end)
     return Box(tuple(lower), tuple(upper))
 
 
-def _over(query: Query, region: Box) -> Query:
+def over(query: Query, region: Box) -> Query:
+    """Ask the same about another region."""
     return replace(query, cases=tuple(replace(case, region=region) for case in query.cases))
 
 
-def _towards(network: Network, query: Query, axis: int, start: Fraction, witness: Witness) -> Witness:
+def _towards(judge: Judge, query: Query, axis: int, start: Fraction, witness: Witness) -> Witness:
     """Return an unsafe point of the region that is as near to the face as was found."""
-    (goal,) = query.goals(network)
+    (goal,) = query.goals(judge.network)
     region, point = goal.region.outward, np.array(witness.x_float())
     centre = np.clip(point, region.lower, region.upper)
     centre[axis] = nearest(start)
@@ -122,8 +132,8 @@ def _towards(network: Network, query: Query, axis: int, start: Fraction, witness
         # along the axis alone: what an end of the last digits costs is found exactly
         for value in (nearest(start), x[axis], x[axis] + (x[axis] - nearest(start)) * 2.0**-30):
             moved[axis] = value
-            found = examine(network, query, moved.tolist())
-            if found.violates and abs(found.x[axis] - start) < abs(best.x[axis] - start):
+            found = judge(query, moved.tolist())
+            if found is not None and abs(found.x[axis] - start) < abs(best.x[axis] - start):
                 best = found
                 break
     return best

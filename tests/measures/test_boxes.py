@@ -1,12 +1,13 @@
 """Safe boxes and dual boxes against an exact oracle in the plane, samples, and the definition of a maximal box."""
 
 from fractions import Fraction
+from itertools import product
 from math import inf
 
 import numpy as np
 import pytest
 
-from optverify import Box, Network, dual_box, inputs, outputs, radius, safe_box
+from optverify import Box, Network, dual_box, inputs, load_property, outputs, radius, safe_box
 from optverify.certificate import check_file
 from optverify.errors import InputError, ShapeError
 from optverify.measures.boxes import OBJECTIVES
@@ -157,6 +158,31 @@ def test_dual_box_against_the_oracle(seed):
             assert 0 <= sign * (true - face.position) <= STEP
             assert sign * (face.witness.x[face.axis] - true) >= 0
         assert all(a <= b for a, b in zip(answer.outer.lower, answer.inner.lower, strict=True))
+
+
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+def test_certificates_of_a_dual_box_cover_the_domain(semantics, tmp_path):
+    """Every point of the domain is in the outer box or in a box that a proof is about; points refute the inner ends."""
+    network = Network.from_arrays([([[1.0, 1.0], [0.0, 0.0]], [0.0, 1.5])])
+    answer = dual_box(network, 0, step=STEP, semantics=semantics, certificates=str(tmp_path / "proofs"))
+    assert answer.certified
+    assert answer.outer.lower[0] > 0.4
+    proved, kinds = [], set()
+    for path in sorted((tmp_path / "proofs").glob("*.proof")):
+        query = load_property(str(path.with_suffix(".vnnlib")))
+        statement = check_file(str(path), network, query)
+        assert statement.semantics == semantics
+        assert statement.kind == ("verified" if path.stem.endswith("outer") else "falsified")
+        kinds.add(path.stem)
+        if statement.kind == "verified":
+            proved += {case.region for case in query.cases}
+    assert {"face-0-lower-outer", "face-1-lower-outer", "face-0-lower-inner", "face-1-lower-inner"} <= kinds
+    grid = [Fraction(k, 64) for k in range(65)]
+    for point in product(grid, grid):
+        assert answer.outer.contains(point) or any(box.contains(point) for box in proved)
+    nothing = dual_box(network, 0, domain=(0, 0.5), semantics=semantics, certificates=str(tmp_path / "none"))
+    assert (nothing.outer, nothing.certified) == (None, True)
+    assert [path.name for path in sorted((tmp_path / "none").iterdir())] == ["empty.proof", "empty.vnnlib"]
 
 
 def test_dual_box_of_a_property_and_of_a_flat_domain():
