@@ -37,7 +37,7 @@ SHARE = 0.1
 MOST_SECONDS = 5.0
 """... and at most this long,"""
 
-SUBTREE_SECONDS = 1.0
+SUBTREE_SECONDS = 0.3
 """a subtree at most this."""
 
 
