@@ -129,7 +129,7 @@ class Semantics:
         return x if abs(x) <= self.largest and lower <= Fraction(x) <= upper else None
 
     def _ulp(self, x: Array) -> Array:
-        exponent = np.frexp(x)[1] - self.digits
+        exponent = np.where(x == 0, self.lowest, np.frexp(x)[1]) - self.digits
         return np.asarray(np.ldexp(1.0, np.maximum(exponent, self.lowest - self.digits + 1)))
 
     def _next(self, x: float) -> float:

@@ -9,7 +9,7 @@ from fractions import Fraction
 import ml_dtypes  # comes with onnx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from optverify.errors import InputError
@@ -63,6 +63,7 @@ def test_rounding_is_that_of_numpy(name: str) -> None:
 
 
 @given(st.sampled_from(FORMATS), st.fractions(), st.fractions(min_value=0, max_value=1), st.integers(0, 40))
+@example(FLOAT16, Fraction(1, 2**25), Fraction(1), 12)  # rounds to 0, whose neighbour is the smallest number
 def test_a_number_within_an_interval_is_found_if_there_is_one(
     semantics: Semantics, low: Fraction, width: Fraction, scale: int
 ) -> None:
