@@ -291,7 +291,7 @@ class _Reader:
         kind = type(e).__name__
         if kind == "MulExpression":
             return self._product(e)
-        if kind not in ATOMS:
+        if kind not in ATOMS or not type(e).__module__.startswith("cvxpy.atoms.affine."):
             raise InputError(f"{kind} in {_brief(e)} is not linear, or not supported in a safe bound")
         return ATOMS[kind](e, [self.forms(part) for part in e.args])
 
@@ -405,6 +405,7 @@ ATOMS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
     "multiply": lambda _, parts: np.multiply(*parts),
     "DivExpression": _divide,
     "Sum": _sum_over,
+    "cumsum": lambda e, parts: np.cumsum(parts[0], axis=e.axis),
     "Trace": lambda _, parts: _sum(np.diagonal(parts[0])),
     "index": lambda e, parts: parts[0][e._orig_key],
     "special_index": lambda e, parts: parts[0][e.key],

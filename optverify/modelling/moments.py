@@ -24,6 +24,7 @@ from optverify.interval import up
 from optverify.modelling.forms import above, combination
 from optverify.network import Affine, Network, Relu
 from optverify.preactivation import Bounds
+from optverify.query import MIN_NORMAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def with_moments(network: Network, bounds: Bounds, program: Program) -> Program:
     for k in range(len(network.relus)):
         half = [0.5 * float(program.upper[j]) for j in _columns(program, f"a[{k}]")]
         scaled += [_Scaled(j, r, r) for j, r in zip(_columns(program, f"a[{k}]"), half, strict=True)]
-    if not all(np.isfinite([v.centre, v.radius]).all() and v.radius > 0 for v in scaled):
+    if not all(np.isfinite([v.centre, v.radius]).all() and v.radius >= MIN_NORMAL for v in scaled):
         raise InputError("the lifted model needs finite bounds: numbers overflow or underflow")
     place = {v.column: 1 + i for i, v in enumerate(scaled)}
     first, order = program.n_variables, 1 + len(scaled)

@@ -200,8 +200,8 @@ class _Reader(StreamBasedExpressionVisitor):  # type: ignore[misc]
         except ValueError as error:  # a variable on an outer side of a range
             raise InputError(f"{name}: {error}") from None
         body = self.form(name, middle)
-        low = None if lower is None else body - self.form(name, lower)
-        high = None if upper is None else self.form(name, upper) - body
+        low = body - self.form(name, lower) if constraint.has_lb() else None  # an infinite side is none
+        high = self.form(name, upper) - body if constraint.has_ub() else None
         # d objective / d right side is minus our y of a minimisation.
         y = nan if dual is None else float(dual) if maximise else -float(dual)
         if constraint.equality and high is not None:
@@ -252,7 +252,8 @@ class _Reader(StreamBasedExpressionVisitor):  # type: ignore[misc]
         if id(variable) not in self._columns:
             j = self._columns[id(variable)] = len(self.names)
             self.names.append(variable.name)
-            self.integer.append(not variable.is_continuous())
+            # Other discrete domains, such as {0.5, 1.5}, count as the interval around them.
+            self.integer.append(variable.is_integer())
             low, high = (variable.value, variable.value) if variable.fixed else variable.bounds
             self.bounds += bounds_row(variable.name, j, low, high)
         return self._columns[id(variable)]

@@ -216,7 +216,7 @@ class _Lines:
         start = len(self.right)
         if row.cone is Cone.PSD:
             for form, dual, scale in zip(row.forms, y, _scales(len(row.forms)), strict=True):
-                # Rounded twice off the diagonal, which the bound allows for; but not for underflow.
+                # Off the diagonal rounded three times, which the bound allows for; but not for underflow.
                 line = {j: _scaled(a, scale) for (_, j), a in form.terms.items()}
                 self._line(line, _scaled(form.constant, scale), dual)
         elif row.cone is Cone.NONNEG or all(map(self.box.exact, row.forms)):

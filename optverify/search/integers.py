@@ -17,6 +17,9 @@ from optverify.interval import Array
 from optverify.safe.program import proves_infeasible, safe_bound
 from optverify.solvers.solution import Solution, Solver
 
+LARGEST = 2.0**52
+"""From here on floats are integers, and k + 1 may not be one of them."""
+
 NEAR = 1e-6
 """So near to an integer a solver's figure counts as one: not split any further."""
 
@@ -133,8 +136,8 @@ def _farthest(node: _Node, whole: NDArray[np.intp]) -> tuple[int | None, float]:
     with np.errstate(invalid="ignore"):
         middle = 0.5 * node.lower + 0.5 * node.upper if primal is None else np.clip(primal, node.lower, node.upper)
     value = middle[free]
-    # Without a point any variable will do, also where its middle is an integer.
-    away = np.abs(value - np.rint(value)) if primal is not None else np.where(np.isfinite(value), 1.0, 0.0)
+    # Without a point any variable will do, also where its middle is an integer; but not where k + 1 is no float.
+    away = np.abs(value - np.rint(value)) if primal is not None else np.where(np.abs(value) < LARGEST, 1.0, 0.0)
     if not away.size or away.max() <= NEAR:
         return None, nan
     return int(free[away.argmax()]), float(value[away.argmax()])

@@ -60,6 +60,7 @@ AFFINE: dict[str, Callable[[], Any]] = {
     "diagonal": lambda: cp.diag(M[:, :2]) + cp.trace(M[:, 1:]),
     "broadcast": lambda: cp.broadcast_to(X, (2, 3)),
     "joined": lambda: cp.concatenate([X, X]),
+    "running sum": lambda: cp.cumsum(M, axis=1),
     "differences": lambda: cp.diff(X),
     "parameter": lambda: cp.multiply(P, X[:2]) / 2,
     "half": lambda: X @ np.array([0.5, 0.25, 0.0]) - S / 8,
@@ -330,6 +331,7 @@ def test_what_pyomo_does_not_show_a_solver_is_not_read() -> None:
     m.b.c = pyo.Constraint(expr=m.y >= 0.5)
     m.z, m.k = pyo.Var(domain=pyo.NonNegativeReals), pyo.Var(domain=pyo.Binary)
     m.d = pyo.Constraint(expr=(-1, m.z + m.k, 7))
+    m.open = pyo.Constraint(expr=(-inf, m.x + m.y, inf))
     m.c.deactivate()
     m.b.deactivate()
     m.y.fix(0.25)
@@ -360,6 +362,21 @@ def test_attributes_of_cvxpy_variables() -> None:
     }
     with pytest.raises(InputError, match="does not name entries"):
         layer_cvxpy.read(cp.Problem(cp.Minimize(cp.sum(cp.Variable(3, boolean=[(0,), (2,)])))))
+
+
+def test_discrete_domains_of_pyomo_that_are_not_integers() -> None:
+    """{0.5, 1.5} and 0, 2, 4 are the intervals around them: taken for integers, they would lose points."""
+    m = pyo.ConcreteModel()
+    m.half, m.even, m.whole = (
+        pyo.Var(domain={0.5, 1.5}),
+        pyo.Var(domain=pyo.RangeSet(0, 4, 2)),
+        pyo.Var(domain=pyo.Integers),
+    )
+    m.whole.setub(3)
+    m.goal = pyo.Objective(expr=m.half + m.even - m.whole)
+    read = layer_pyomo.read(m)
+    assert dict(zip(read.names, read.integer, strict=True)) == {"half": False, "even": False, "whole": True}
+    assert safe_bound(to_program(read)[0], None) == pytest.approx(-2.5)
 
 
 def test_a_deep_chain_of_expressions_is_read() -> None:

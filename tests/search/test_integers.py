@@ -105,6 +105,15 @@ def test_integers_without_bounds() -> None:
     assert least(program, "highs", programs=100).lower == pytest.approx(2.0)
 
 
+def test_integers_beyond_the_floats_are_not_split() -> None:
+    """Above 2**53 floor(x) + 1 is no float: rounded, it would leave an integer out."""
+    low, high = np.full(1, 2.0**53), np.full(1, 2.0**53 + 6)
+    program = Program(np.ones(1), np.zeros((0, 1)), np.zeros(0), {}, low, high, integer=np.array([True]))
+    found = least(program, Scripted([Solution(Status.FAILED, "scripted")] * 9), programs=9)
+    assert found.programs == 1
+    assert found.lower <= 2.0**53
+
+
 def test_a_limit_ends_it() -> None:
     """With no time at all the first program's bound is what there is."""
     program = Program(
