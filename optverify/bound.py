@@ -30,7 +30,7 @@ from optverify.search.task import PREACTIVATION, Bounded, Task, preactivation_bo
 from optverify.search.tree import Progress
 from optverify.search.workers import one_thread
 from optverify.semantics import REAL, Semantics, named
-from optverify.solvers import DEFAULT, INTERIOR_POINT, name_of
+from optverify.solvers import DEFAULT, INTERIOR_POINT, LINEAR, name_of
 from optverify.solvers.solution import Solver
 
 MARGIN = Fraction(1, 2**30)
@@ -157,7 +157,7 @@ def bound(
     original, network = network, deployed(network, arithmetic)
     least = linear if sense == "min" else -linear
     if solver == DEFAULT:
-        solver = INTERIOR_POINT if method in SEMIDEFINITE else "highs"
+        solver = INTERIOR_POINT if method in SEMIDEFINITE else LINEAR
     if certificate is not None:
         property_text(
             _beyond(network, region, least, Fraction(0))

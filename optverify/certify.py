@@ -18,6 +18,7 @@ from optverify.io import load
 from optverify.network import Network
 from optverify.report import text
 from optverify.semantics import REAL, named
+from optverify.solvers import LINEAR
 
 if TYPE_CHECKING:  # most programs that import the package run no campaign
     from optverify.campaign import Campaign, Progress
@@ -152,7 +153,7 @@ def certify(
     semantics: str = REAL.name,
     domain: tuple[Number, Number] | None = (0, 1),
     time_limit: float | None = None,
-    solver: str | None = "highs",
+    solver: str | None = LINEAR,
     seed: int = 0,
     store: str | None = None,
     workers: int = 1,

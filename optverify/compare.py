@@ -33,7 +33,7 @@ from optverify.search import attack
 from optverify.search.methods import METHODS, SEMIDEFINITE
 from optverify.search.task import PREACTIVATION, Task, preactivation_bounds
 from optverify.search.workers import cpu_seconds, one_thread
-from optverify.solvers import INTERIOR_POINT
+from optverify.solvers import INTERIOR_POINT, LINEAR
 from optverify.solvers import get as get_solver
 from optverify.store import Store, key_of
 
@@ -192,7 +192,7 @@ def _plan(
                 _takes(name, PROGRAMS[method])  # an unknown name is an error at once
         else:
             names = [name for name in solvers or () if _takes(name, PROGRAMS[method])]
-        default = INTERIOR_POINT if method in SEMIDEFINITE else "highs"
+        default = INTERIOR_POINT if method in SEMIDEFINITE else LINEAR
         plan.extend((method, name) for name in names or [default])
     return plan
 

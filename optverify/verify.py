@@ -34,7 +34,7 @@ from optverify.search.semidefinite import FEW_INPUTS, SECOND, SOONEST, nodes_bef
 from optverify.search.tree import Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew, cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics
-from optverify.solvers import name_of
+from optverify.solvers import LINEAR, name_of
 from optverify.solvers.solution import Solver
 from optverify.witness import Witness, doubt, examine, in_doubt, replay
 
@@ -145,7 +145,7 @@ def verify(
     *,
     semantics: str | Semantics | None = None,
     time_limit: float | None = None,
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = LINEAR,
     strategy: Branching | None = None,
     relaxation: str = "auto",
     progress: Callable[[Progress], None] | None = None,

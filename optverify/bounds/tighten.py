@@ -11,6 +11,7 @@ from optverify.formulations.encoder import Weighted
 from optverify.interval import Interval
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
+from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solution, Solver
 
 
@@ -19,7 +20,7 @@ def tighten(
     region: Interval,
     bounds: Bounds,
     *,
-    solver: str | Solver = "highs",
+    solver: str | Solver = LINEAR,
     time_limit: float | None = None,
 ) -> Bounds:
     """Minimise and maximise every unstable pre-activation over the triangle relaxation of the layers below.

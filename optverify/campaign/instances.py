@@ -16,6 +16,7 @@ from optverify.io import load
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
+from optverify.solvers import LINEAR
 
 COLUMNS = {
     "network": "network",
@@ -62,7 +63,7 @@ class Settings:
         As in :func:`optverify.verify`.
     """
 
-    solver: str | None = "highs"
+    solver: str | None = LINEAR
     seed: int = 0
     certificates: bool = False
     semantics: str | None = None

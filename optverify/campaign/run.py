@@ -16,6 +16,7 @@ from optverify.campaign.store import MEMORY, Row
 from optverify.campaign.work import Outcome, Task, work
 from optverify.errors import ExecutorError, InputError, OutputError
 from optverify.semantics import named as arithmetic
+from optverify.solvers import LINEAR
 
 MAX_ATTEMPTS = 3
 """Times that an instance is started before the deaths of its workers are its result."""
@@ -118,7 +119,7 @@ class Campaign:
         store: str | None = None,
         *,
         semantics: str | None = None,
-        solver: str | None = "highs",
+        solver: str | None = LINEAR,
         seed: int = 0,
         workers: int = 1,
         scheduler: str | None = None,
@@ -311,7 +312,7 @@ def run(
     store: str | None = None,
     *,
     semantics: str | None = None,
-    solver: str | None = "highs",
+    solver: str | None = LINEAR,
     seed: int = 0,
     workers: int = 1,
     scheduler: str | None = None,

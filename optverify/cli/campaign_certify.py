@@ -26,6 +26,7 @@ from optverify.cli.shared import (
 )
 from optverify.errors import InputError
 from optverify.semantics import REAL, SEMANTICS
+from optverify.solvers import LINEAR
 
 if TYPE_CHECKING:
     from optverify.campaign import Progress
@@ -66,7 +67,7 @@ def add_to(commands: Commands) -> None:
         command.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for instance tcp://127.0.0.1:8786")
         command.add_argument("--certificates", metavar="DIR", help="write a certificate of each verdict")
         command.add_argument("--semantics", choices=list(SEMANTICS), help="as for verify")
-        command.add_argument("--solver", default="highs", metavar="NAME", help="for programs (default highs)")
+        command.add_argument("--solver", default=LINEAR, metavar="NAME", help="for programs (default " + LINEAR + ")")
         command.add_argument("--seed", type=whole_number, default=0, help="of the attack's random points (default 0)")
         command.add_argument("--retry-errors", action="store_true", help="run again what ended in an error")
         command.add_argument(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from optverify.errors import InputError, require
 from optverify.semantics import SEMANTICS
+from optverify.solvers import LINEAR
 
 if TYPE_CHECKING:
     from optverify.network import Network
@@ -95,7 +96,7 @@ def add_semantics(parser: argparse.ArgumentParser) -> None:
 
 
 def add_search(
-    parser: argparse.ArgumentParser, solver: str = "highs", solver_help: str = "for programs (default highs)"
+    parser: argparse.ArgumentParser, solver: str = LINEAR, solver_help: str = "for programs (default " + LINEAR + ")"
 ) -> None:
     """Add what all questions that end in a search have in common."""
     parser.add_argument("--time-limit", type=positive_seconds, metavar="S", help="seconds of wall clock")

@@ -25,7 +25,7 @@ from optverify.formulations.program import Block, Cone, Program
 from optverify.formulations.reduced import Reduced, reduced
 from optverify.interval import Array, Interval
 from optverify.measures.norms import Ball
-from optverify.measures.polish import CONIC, squared
+from optverify.measures.polish import squared
 from optverify.measures.question import Question, inward, outward_radius
 from optverify.network import Network, Relu
 from optverify.preactivation import Bounds
@@ -35,6 +35,7 @@ from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored, Unit
 from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
 from optverify.search.node import Node, divide, known_bounds
+from optverify.solvers import CONIC
 
 BATCH = 32
 """Nodes that are bounded together."""

@@ -25,6 +25,7 @@ from optverify.results import Verdict, versions
 from optverify.search.attack import forward, gradients
 from optverify.search.workers import one_thread
 from optverify.semantics import REAL, Semantics
+from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
 from optverify.witness import Witness
@@ -52,7 +53,7 @@ def safe_box(
     order: Sequence[tuple[int, Side]] | None = None,
     gap: float = 1e-4,
     time_limit: float | None = None,
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = LINEAR,
     progress: Callable[[str], None] | None = None,
     certificate: str | None = None,
 ) -> SafeBox:

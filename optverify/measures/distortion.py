@@ -23,11 +23,12 @@ from optverify.formulations.encoder import Weighted
 from optverify.formulations.program import Block, Cone, Program
 from optverify.interval import Array
 from optverify.measures.question import Question
+from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solver, Status
 
 
 def minimum_distortion(
-    question: Question, solver: str | Solver = "highs", time_limit: float = inf
+    question: Question, solver: str | Solver = LINEAR, time_limit: float = inf
 ) -> tuple[float | None, bool]:
     """Ask a mixed-integer solver how far the nearest counterexample is.
 

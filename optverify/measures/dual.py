@@ -19,6 +19,7 @@ from optverify.query import Box, Query
 from optverify.results import Verdict, versions
 from optverify.search.workers import one_thread
 from optverify.semantics import REAL, Semantics, named
+from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
 from optverify.witness import Witness
@@ -33,7 +34,7 @@ def dual_box(
     semantics: str | Semantics = REAL,
     step: Number = Fraction(1, 256),
     time_limit: float | None = None,
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = LINEAR,
     progress: Callable[[str], None] | None = None,
     certificates: str | None = None,
 ) -> DualBox:

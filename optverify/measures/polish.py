@@ -20,15 +20,13 @@ from optverify.measures.norms import Ball
 from optverify.network import Affine, Network
 from optverify.query import Goal
 from optverify.search.attack import forward, group_values
+from optverify.solvers import CONIC, LINEAR
 
 PIECES = 12
 """Most programs that one point is worth."""
 
 SECONDS = 10.0
 """That a program may take."""
-
-CONIC = "clarabel"
-"""The solver of programs with squares."""
 
 Signs = list[NDArray[np.bool_]]
 
@@ -123,7 +121,7 @@ def _on_piece(
         np.concatenate([high, np.full(more, 1.0 if ball.norm == "2" else known)]),
         name="nearest point of a piece",
     )
-    solution = solvers.get(CONIC if ball.norm == "2" else "highs").solve(program, time_limit=seconds)
+    solution = solvers.get(CONIC if ball.norm == "2" else LINEAR).solve(program, time_limit=seconds)
     if solution.primal is None or solution.dual is None:
         return None
     x = np.clip(ball.centre + solution.primal[:n], ball.box.lower, ball.box.upper)

@@ -32,7 +32,7 @@ from optverify.search.expand import Method
 from optverify.search.tree import Progress
 from optverify.search.workers import cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
-from optverify.solvers import name_of
+from optverify.solvers import LINEAR, name_of
 from optverify.solvers.solution import Solver
 
 
@@ -47,7 +47,7 @@ def radius(
     targets: Iterable[int] | None = None,
     gap: float = 1e-4,
     time_limit: float | None = None,
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = LINEAR,
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -137,7 +137,7 @@ def measure(
     label: int | None = None,
     gap: float = 1e-4,
     time_limit: float | None = None,
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = LINEAR,
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,

@@ -21,6 +21,7 @@ from optverify.network import Network
 from optverify.query import Box, Query
 from optverify.results import Verdict
 from optverify.semantics import REAL, Semantics
+from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solver
 from optverify.verify import verify
 from optverify.witness import Witness
@@ -57,7 +58,7 @@ def sweep(
     step: Fraction,
     *,
     semantics: Semantics = REAL,
-    solver: str | Solver | None = "highs",
+    solver: str | Solver | None = LINEAR,
     deadline: float = inf,
 ) -> Sweep:
     """Move a face of a box outward.

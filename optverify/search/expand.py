@@ -27,6 +27,7 @@ from optverify.search.leaf import program_bound
 from optverify.search.mixing import mixing_weights, weighted_bound
 from optverify.search.node import Node, boxes, divide, known_bounds
 from optverify.search.semidefinite import close_groups, promising
+from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solver
 
 DESCENTS = 8
@@ -70,7 +71,7 @@ class Method:
     """
 
     strategy: Branching = field(default_factory=Hybrid)
-    solver: str | Solver | None = "highs"
+    solver: str | Solver | None = LINEAR
     ascent: bool = True
     lift: bool = False
     proof: bool = False

@@ -24,7 +24,7 @@ from optverify.search.leaf import root_program
 from optverify.search.task import DONE, Bounded, Root, Size, Task, ascended, by_intervals, by_output, root_of, unstable
 from optverify.search.tree import Search, Stop
 from optverify.search.workers import Crew
-from optverify.solvers import INTERIOR_POINT
+from optverify.solvers import INTERIOR_POINT, LINEAR
 from optverify.solvers.solution import Status
 
 CUT_ROUNDS = 2
@@ -113,7 +113,7 @@ def lifted(task: Task, rounds: int = 0) -> Bounded:
 def cut(task: Task) -> Bounded:
     """Bound by the lifted relaxation with products of conditions that its solution violates, and by ``triangle``."""
     began = perf_counter()
-    first = _program(replace(task, solver="highs"), "triangle", ascended(task))
+    first = _program(replace(task, solver=LINEAR), "triangle", ascended(task))
     answer = lifted(task.within(perf_counter() - began), CUT_ROUNDS)
     return replace(answer, lower=max(answer.lower, first.lower), programs=answer.programs + 1)
 

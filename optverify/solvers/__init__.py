@@ -21,8 +21,10 @@ from optverify.solvers.scs import Scs
 from optverify.solvers.solution import Availability, Incumbent, Solution, Solver, Status
 
 __all__ = [
+    "CONIC",
     "DEFAULT",
     "INTERIOR_POINT",
+    "LINEAR",
     "SOLVERS",
     "Availability",
     "Incumbent",
@@ -38,6 +40,12 @@ __all__ = [
 SOLVERS: Mapping[str, Solver] = MappingProxyType(
     {solver.name: solver for solver in (Highs(), Clarabel(), Scs(), Mosek(), Cvxpy(), Pyomo(), Auto())}
 )
+
+LINEAR = Highs.name
+"""Names who solves linear and mixed-integer programs if nobody else is named."""
+
+CONIC = Clarabel.name
+"""Names who solves conic programs if nobody else is named."""
 
 INTERIOR_POINT = "interior point"
 """Names the method made for lifted relaxations; it takes no programs, so it is none of :data:`SOLVERS`."""
