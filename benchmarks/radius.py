@@ -28,8 +28,8 @@ from optverify.certificate import check_file
 from optverify.errors import CertificateError
 from optverify.interval import Array
 from optverify.measures.distortion import minimum_distortion
-from optverify.measures.norms import length, norm_of
 from optverify.measures.question import Question, as_domain, as_point
+from optverify.norms import length, norm_of
 
 SIDE = 28
 

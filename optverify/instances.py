@@ -13,7 +13,7 @@ from optverify.bound import Minimum, linear_objective
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Linear
 from optverify.network import Network
-from optverify.query import Box, Goal, Query, append_rows
+from optverify.query import Box, Goal, Query, append_rows, boxes_only
 from optverify.results import Verdict, machine, versions
 from optverify.search.task import Bounded
 
@@ -102,6 +102,7 @@ class Instance:
         network, question = self.network, self.question
         if isinstance(question, Query):
             query = question
+            boxes_only(case.region for case in query.cases)
             query.goals(network)  # sizes fit, or it raises
             for k, case in enumerate(query.cases):
                 goal = Goal.pose(network, query, case.region, [k])

@@ -21,7 +21,7 @@ from optverify.interval import Array
 from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
-from optverify.query import Box, Goal, Query
+from optverify.query import Box, Goal, Query, boxes_only
 from optverify.results import Certificate, Verdict, Verification, versions
 from optverify.search import attack
 from optverify.search.branching import Branching, Hybrid
@@ -222,6 +222,7 @@ def verify(
     original, network = network, deployed(network, arithmetic)
     if certificate is not None or save is not None:
         network_digest(network), property_digest(query)  # what cannot be written is an error before the work
+    boxes_only(case.region for case in query.cases)
     goals = query.goals(network)
     with (
         one_thread(),
