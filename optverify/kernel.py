@@ -381,7 +381,7 @@ class Node:
         return v, p, M, T
 
     def lowest(self, v: Sequence[int]) -> int:
-        """Bound v . x from below, over the denominator of the box.
+        """Bound v . x from below, over 2^grid times the denominator of the box.
 
         In a ball of radius R about c let d = x - c, lo <= d <= hi. With any multiplier m >= 0 of what R allows,
 
@@ -391,14 +391,13 @@ class Node:
 
         The m that is chosen is best: that at which the minimisers use up R, first where they gain most.
         """
-        lo, hi, den = self.box
+        (lo, hi, den), v = self.box, [n << self.grid for n in v]
         corner: int = sum(n * (low if n > 0 else high) for n, low, high in zip(v, lo, hi, strict=True))
         if not self.ball:
             return corner
         norm, centre, radius, d = self.ball
         c, R = [n * (den // d) for n in centre], radius * (den // d)
-        lo, hi, v = list(map(sub, lo, c)), list(map(sub, hi, c)), [n << self.grid for n in v]  # m will be rounded
-        total = sum(map(mul, v, c))
+        lo, hi, at_c = list(map(sub, lo, c)), list(map(sub, hi, c)), sum(map(mul, v, c))
         size, ends = list(map(abs, v)), list(zip(v, lo, hi, strict=True))
         used = [max(0, low, -high) for low, high in zip(lo, hi, strict=True)]
         reach = [max(0, -low if n > 0 else high) for n, low, high in ends]
@@ -410,7 +409,7 @@ class Node:
             m = next((n for (n, _), e in zip(order, islice(spent, 1, None), strict=True) if e >= R), 0)
             bound = sum(min(n * z + m * abs(z) for z in (a, b, min(max(a, 0), b))) for n, a, b in ends) - m * R
         else:
-            k, slope, left = self.grid + R.bit_length(), 0, R * R - sum(map(mul, used, used))
+            k, slope, left = self.grid + (R + max(size)).bit_length(), 0, R * R - sum(map(mul, used, used))
             moves = [(n * n, a * a, b * b) for n, a, b in zip(size, used, reach, strict=True) if n and a < b]
             starts = [((a << 2 * k) // n, n, a) for n, a, _ in moves]  # from t = 1 / m^2 on, d_i^2 is t v_i^2
             for t, n, a in sorted(starts + [((b << 2 * k) // n, -n, -b) for n, _, b in moves]):
@@ -427,7 +426,7 @@ class Node:
                 for n, a, b in ends
             )
             bound = (sum(twice) - m * R * R) >> k + 1
-        found: int = total + bound >> self.grid
+        found: int = at_c + bound
         return max(corner, found)
 
     def least(self, k: int, signs: list[tuple[int, int]]) -> list[int]:
@@ -437,6 +436,7 @@ class Node:
         v, den = [[sign * (i == j) for j, sign in signs] for i in range(len(self.net.masks[k]))], self.box[2]
         v, p, M, T = self.walk(self.net.layers.index(k), v, RULE)
         ends = map(self.lowest, zip(*v, strict=True))
+        p += self.grid
         return [((end << T - p) + m * den << self.grid) // (den << T) for end, m in zip(ends, M[0], strict=True)]
 
     def close(self, case: Case, mu: list[int], advice: Advice = RULE) -> tuple[int, int]:
@@ -450,7 +450,7 @@ class Node:
         v, p, M, T = self.walk(len(self.net.layers), [[n, *[0] * len(advice.lifted)] for n in y], advice)
         if not advice.lifted:
             end = self.lowest([c + (n << p) for (c,), n in zip(v, x, strict=True)])
-            return (end << T - p) + (M[0][0] + (total << T)) * den, den << T
+            return (end << T - p - self.grid) + (M[0][0] + (total << T)) * den, den << T
         M, rows = [[m * den for m in row] for row in M], []
         M[0][0] += total * den << T
         for i, (column, n, a, b) in enumerate(zip(v, x, lo, hi, strict=True)):

@@ -34,7 +34,7 @@ from optverify.preactivation import Bounds
 from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof, Split
 from optverify.query import Box, Goal
 from optverify.rounding import advice
-from optverify.safe.multipliers import Frame, LinearBounds, Stored
+from optverify.safe.multipliers import Frame, LinearBounds, Stored, relu_slopes
 from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
 from optverify.search.leaf import whole
@@ -72,7 +72,7 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class Open:
-    """A node that is left, what proves its key for each of its groups, and where that goes if it is enough.
+    """A node that is left.
 
     Parameters
     ----------
@@ -80,20 +80,11 @@ class Open:
         No point of the node nearer to the ball's centre reaches a group.
     node : Node
     proof : Proof
-    closes : dict of int to Close
-        For each group.
     """
 
     key: float
     node: Node
     proof: Proof
-    closes: dict[int, Close]
-
-    def close(self) -> None:
-        """Make it a leaf, whatever an interrupted expansion left there: its key is enough."""
-        others = [close for close in self.proof.closes if close.group not in self.closes]
-        self.proof.closes = [*others, *self.closes.values()]
-        self.proof.split, self.proof.children, self.proof.empty = None, (), False
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +93,10 @@ class Found:
 
     distance: float
     close: Close
+
+
+Reasons = dict[Proof, dict[int, Found]]
+"""For each node and group."""
 
 
 class Tree:
@@ -136,12 +131,13 @@ class Tree:
         self._open: list[tuple[float, int, Open]] = []
         self._away: list[Open] = []
         self._stuck: list[Open] = []
+        self._reasons: Reasons = {}
 
     def run(self, deadline: float) -> Reach:
         """Search until the gap is closed or the time is over; Ctrl-C leaves what is proved."""
         box, root, stop = self.question.ball.box, Proof(), ""
-        node = Node(box.lower, box.upper, (), tuple(range(len(self.goal.groups))))
-        self._push(Open(0.0, node, root, self._at_centre()))
+        self._push(Open(0.0, Node(box.lower, box.upper, (), tuple(range(len(self.goal.groups)))), root))
+        self._reasons[root] = self._at_centre()
         try:
             while self._open and self._lower() < self._wanted():
                 if time.monotonic() > deadline:
@@ -155,15 +151,14 @@ class Tree:
         lower = self._lower()
         if not stop and lower < self._wanted():
             stop = "some part with all signs fixed could not be decided"
-        for left in (*self._away, *self._stuck, *(left for _, _, left in self._open)):
-            left.close()
+        prune(root, self._reasons, outward_radius(lower, self.question.shift))
         return Reach(lower, stop, self.nodes, self.programs, root)
 
-    def _at_centre(self) -> dict[int, Close]:
-        """Return what closes each group at x itself, if anything does."""
-        values, found = self.goal.network(self.question.ball.centre), dict[int, Close]()
+    def _at_centre(self) -> dict[int, Found]:
+        """Return what should close each group at x itself."""
+        values, found = self.goal.network(self.question.ball.centre), dict[int, Found]()
         for group, members in enumerate(self.goal.groups):
-            found[group] = Close(group, _unit(int(np.argmax(values[list(members)])), len(members)))
+            found[group] = Found(0.0, Close(group, _unit(int(np.argmax(values[list(members)])), len(members))))
         return found
 
     def _wanted(self) -> float:
@@ -184,8 +179,6 @@ class Tree:
             left = self._open[0][-1]
             if left.key < ball.radius:
                 self._away.append(left)
-            else:
-                left.close()
             heappop(self._open)
         if self._away:
             for child in self._expand(ball):
@@ -208,23 +201,31 @@ class Tree:
             if empty[b]:
                 left.proof.empty = True
                 continue
-            found = {group: self._found(region.take(b), frame, b, group, rows, left) for group in left.node.groups}
-            left.proof.closes = [one.close for one in found.values() if one.distance >= ball.radius]
-            found = {group: one for group, one in found.items() if one.distance < ball.radius}
-            for group in found:
-                wanted[b, list(self.goal.groups[group])] = 1.0
-            if found:
+            found = {group: self._found(region.take(b), frame, b, group, rows) for group in left.node.groups}
+            left = self._left(left, found, ball.radius)
+            wanted[b, [row for group in left.node.groups for row in self.goal.groups[group]]] = 1.0
+            if left.node.groups:
                 layers = tuple(z.take(b) for z in bounds.layers)
-                kept.append(_left(replace(left.node, layers=layers), left.proof, found))
+                kept.append(replace(left, node=replace(left.node, layers=layers)))
                 here.append(b)
         return self._split(region, frame, bounds, rows, wanted, here, kept) if kept else []
 
-    def _found(self, region: Cut, frame: Frame, b: int, group: int, rows: LinearBounds, left: Open) -> Found:
+    def _left(self, left: Open, found: dict[int, Found], radius: float) -> Open:
+        """Return a node with the groups that may be reached within the radius; remember why others are not."""
+        reasons = self._reasons.setdefault(left.proof, {})
+        for group, one in found.items():
+            if group not in reasons or one.distance > reasons[group].distance:
+                reasons[group] = one
+        groups = {g: max(left.key, reasons[g].distance) for g in found}
+        groups = {g: distance for g, distance in groups.items() if distance < radius}
+        return Open(min(groups.values(), default=inf), replace(left.node, groups=tuple(groups)), left.proof)
+
+    def _found(self, region: Cut, frame: Frame, b: int, group: int, rows: LinearBounds) -> Found:
         """Bound the distance at which a group is reached in a node."""
         members = list(self.goal.groups[group])
         distances = region.distance(rows.coefficients[b, members], rows.constant[b, members])
         first = int(np.argmax(distances))
-        found = Found(float(distances[first]), Close(group, _unit(first, len(members))))
+        found = Found(float(distances[first]), Close(group, _unit(first, len(members)), steep(frame, b)))
         if found.distance < region.radius:
             worst, part = int(np.argmax(rows.value[b, members])), frame.take([b])
             objective = np.eye(frame.network.n_outputs)[[members[worst]]]
@@ -234,7 +235,7 @@ class Tree:
             if distance > found.distance:
                 g = [values[0, 0] for values in multipliers.g]
                 found = Found(distance, Close(group, _unit(worst, len(members)), given(g, frame.network.masks)))
-        return found if found.distance >= left.key else Found(left.key, left.closes[group])
+        return found
 
     def _split(
         self,
@@ -261,7 +262,7 @@ class Tree:
                 halves = (Proof(), Proof())
                 left.proof.split, left.proof.children = split, halves
                 pairs = zip(divide(left.node, split), halves, strict=True)
-                children += [Open(left.key, child, proof, left.closes) for child, proof in pairs]
+                children += [Open(left.key, child, proof) for child, proof in pairs]
         return children
 
     def _try_points(self, region: Cut, rows: LinearBounds, wanted: Array, here: list[int]) -> None:
@@ -278,20 +279,28 @@ class Tree:
     ) -> tuple[Open, Split | None]:
         """Bound each group of a node by a program; return what is left, and where to split."""
         found: dict[int, Found] = {}
-        for group, close in left.closes.items():
+        for group in left.node.groups:
             assert self.solver is not None
             one, point, worst = program_distance(region, frame, bounds, self.goal, group, self.solver)
             self.programs += 1
             if point is not None:
                 self.question.offer(point)
-            if one is None or one.distance < left.key:
-                one = Found(left.key, close)
-            if one.distance >= region.radius:
-                left.proof.closes.append(one.close)
-            else:
-                found[group] = one
+            found[group] = one or self._reasons[left.proof][group]
+            if found[group].distance < region.radius:
                 split = worst or split
-        return _left(left.node, left.proof, found), split
+        return self._left(left, found, region.radius), split
+
+
+def prune(root: Proof, reasons: Reasons, radius: float) -> None:
+    """Close each group where its distance is large enough first, and leave out what is below where all are closed."""
+    stack = [(root, frozenset(reasons[root]))]
+    while stack:
+        node, left = stack.pop()
+        done = {group: one.close for group, one in reasons.get(node, {}).items() if one.distance >= radius}
+        node.closes, left = [done[group] for group in done if group in left], left.difference(done)
+        if not left:
+            node.split, node.children = None, ()
+        stack += [(child, left) for child in node.children]
 
 
 def trim(root: Proof, box: Box) -> None:
@@ -312,14 +321,18 @@ def trim(root: Proof, box: Box) -> None:
             stack.append((child, low, high))
 
 
-def _left(node: Node, proof: Proof, found: dict[int, Found]) -> Open:
-    """Return a node with the groups that are left."""
-    key = min((one.distance for one in found.values()), default=inf)
-    return Open(key, replace(node, groups=tuple(found)), proof, {group: one.close for group, one in found.items()})
-
-
 def _unit(index: int, size: int) -> tuple[int, ...]:
     return tuple(int(i == index) for i in range(size))
+
+
+def steep(frame: Frame, b: int) -> Advice | None:
+    """Return the slopes that the rule has in a frame: over a smaller ball, with better bounds, it would have others."""
+    network = frame.network
+    slopes = [
+        np.where(z.lower < 0, 255.0 * relu_slopes(z)[0], np.nan)
+        for z in (frame.inputs[k].take(b) for k in network.relus)
+    ]
+    return advice(slopes, [np.full(values.shape, np.nan) for values in slopes], network.masks)
 
 
 def given(g: Sequence[Array], masks: Sequence[NDArray[np.bool_]]) -> Advice | None:
