@@ -94,7 +94,10 @@ class Instance:
         if isinstance(self.question, Query):
             if len(self.objectives):
                 raise InputError("a query has its own objectives; pass its region to bound others")
-        elif self.question.size != self.network.n_inputs:
+            boxes_only(case.region for case in self.question.cases)
+            return
+        boxes_only([self.question])
+        if self.question.size != self.network.n_inputs:
             raise ShapeError(f"the region has {self.question.size} inputs, the network {self.network.n_inputs}")
 
     def items(self, sense: str) -> Iterator[Item]:
@@ -102,7 +105,6 @@ class Instance:
         network, question = self.network, self.question
         if isinstance(question, Query):
             query = question
-            boxes_only(case.region for case in query.cases)
             query.goals(network)  # sizes fit, or it raises
             for k, case in enumerate(query.cases):
                 goal = Goal.pose(network, query, case.region, [k])

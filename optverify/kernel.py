@@ -615,6 +615,9 @@ def refute(net: Network, case: Case, x: list[int], den: int) -> None:
     """Require that the point x / den violates the case for certain."""
     lo, hi, d = case.box
     need(all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True)), "outside the box", Rejected)
+    here = [v * d for v in x]
+    node = Node(net, 0, (here, here, den * d), frozenset(), ball=case.ball)
+    need(not node.outside().empty, "outside the ball", Rejected)
     ends = x, x, den
     net.bounded(ends)
     for layer in net.layers:
@@ -648,9 +651,10 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
         c, verdict = header["case"], "REFUTED"
         need(0 <= c < len(cases) and len(header["x"]) == net.inputs, "header: no such case, or a point of another size")
         need(not certificate.read(1), "data follow the certificate")
-        need(not cases[c].ball, "points are not checked in balls", Rejected)
         refute(net, cases[c], *common(header["x"], "header"))
-        statement = f"this point x, from lower to upper of case {c}, has all unsafe conditions of that case"
+        statement = (
+            f"this point x, from lower to upper of case {c} and in its ball, has all unsafe conditions of that case"
+        )
     return f"""certificate: {line[:MAX_SHOWN].decode().strip()}
 network: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y
 semantics: {net.semantics}; for all coefficients within the slack and all errors within the absolute of their row

@@ -282,11 +282,11 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
             build.verified(dump(SUM), dump(less(2, (1, 1), (2585, 1000))), close(0, [1])),
             "another property",
         ),
-        "point-in-a-ball": (
+        "point-outside-the-ball": (
             dump(SUM),
             dump(less(2, (1, 1), (9, 1))),
-            build.falsified(dump(SUM), dump(less(2, (1, 1), (9, 1))), 0, [Fraction(0)] * 2),
-            "in balls",
+            build.falsified(dump(SUM), dump(less(2, (1, 1), (9, 1))), 0, [Fraction(4, 5), Fraction(3, 4)]),
+            "outside the ball",
         ),
         "point-overflow": (
             dump(HALF),
@@ -480,6 +480,10 @@ def main() -> None:
     write(HERE / "accept" / "point", *reach, build.falsified(*reach, 0, [Fraction(-1, 3), Fraction(-1, 10)]))
     loose = dump(MIXED), dump(property_(2, 1, case(SQUARE, atom((-9, 1), ("X", 0, 1, 1), Y))))
     write(HERE / "accept" / "point-slack", *loose, build.falsified(*loose, 0, [Fraction(1, 3), Fraction(1, 7)]))
+    for norm, radius in ((2, (1, 1)), (1, (7, 5)), (0, (5, 2))):  # 0.8^2 + 0.6^2 = 1
+        texts = dump(SUM), dump(less(norm, radius, (27, 5)))
+        point = build.falsified(*texts, 0, [Fraction(4, 5), Fraction(3, 5)])
+        write(HERE / "accept" / f"point-in-a-ball-{norm}", *texts, point)
     for name, (network_, prop_, certificate, message) in rejected().items():
         if not certificate:
             certificate = build.verified(network_, prop_, TREE if name != "no-atoms" else REFRESH + close(0))
