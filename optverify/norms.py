@@ -1,11 +1,12 @@
 """Boxes cut by balls of the norms inf, 2, 1 and 0: exact lengths, least values of linear forms, nearest points.
 
-With d = x - centre, lo <= d <= hi, and any split c = a + b, every point of the ball of radius R in the box has
+With d = x - centre, lo <= d <= hi and any m >= 0, every point of the ball of radius R in the box has
 
-    c . d  >=  sum_i min(a_i lo_i, a_i hi_i)  -  R |b|_*          (|.|_* the dual norm)
+    "1"    c . d  >=  sum_i min over d_i of (c_i d_i + m |d_i|)  -  m R
+    "2"    c . d  >=  sum_i min over d_i of (c_i d_i + m d_i^2)  -  m R^2
 
-by Hölder's inequality; for "0" (at most R entries of d are not 0), c . d >= - the sum of the R largest of max(-c_i
-lo_i, -c_i hi_i). The split is advice; the right-hand side is evaluated with a bound on its rounding.
+by weak duality, with equality for the best m; for "0" (at most R entries of d are not 0), c . d >= - the sum of the R
+largest of max(-c_i lo_i, -c_i hi_i). m is advice; the right-hand side is evaluated with a bound on its rounding.
 """
 
 from __future__ import annotations
@@ -156,36 +157,60 @@ class Cut(Interval):
                 value = c @ x - gain[..., c.shape[-1] - most :].sum(axis=-1)
             elif self.norm == "inf":
                 value = c @ x + np.minimum(c * lo, c * hi).sum(axis=-1)
+            elif self.norm == "1":
+                m = self._price(np.abs(c), *self._reach(c, lo, hi))[..., None]
+                near = np.clip(0.0, lo, hi)
+                ends = np.minimum(c * lo + m * np.abs(lo), c * hi + m * np.abs(hi))
+                paid = m[..., 0] * self.radius
+                value = c @ x + np.minimum(ends, c * near + m * np.abs(near)).sum(axis=-1) - paid
+                size = size + (m * reach).sum(axis=-1) + 2 * paid
             else:
-                b = self._share(c, lo, hi)
-                a = c - b
-                dual = np.abs(b).max(axis=-1) if self.norm == "1" else np.sqrt((b * b).sum(axis=-1))
-                value = c @ x + np.minimum(a * lo, a * hi).sum(axis=-1) - self.radius * dual
-                size = size + 2 * self.radius * dual + (np.abs(a) * reach).sum(axis=-1)
+                m = self._price(np.abs(c), *self._reach(c, lo, hi))[..., None]
+                d = np.where(m > 0, np.clip(-c / (2 * m), lo, hi), np.where(c > 0, lo, hi))
+                # In this order nothing that underflows is multiplied by more than |d| or the radius. That d is no more
+                # than nearly the minimiser matters as the square of its rounding.
+                paid = m[..., 0] * self.radius * self.radius
+                value = c @ x + (c * d + m * d * d).sum(axis=-1) - paid
+                size = size + (m * d * d).sum(axis=-1) + 2 * paid
             total = (np.abs(x) + reach).sum(axis=-1)
             lost = terms * UNIT * size * INFLATE + TINY * (1.0 + total + self.radius)
             if self.norm == "0":
                 # No radius covers how far off `centre` is: by |x| u, which `terms` has room for, or by underflow.
                 lost = lost + 2.0**-1074 * np.abs(c).sum(axis=-1)
-            # b * b may underflow: the root loses at most 2**-500 an entry
-            lost = lost + (2.0**-500 * c.shape[-1] * self.radius if self.norm == "2" else 0.0)
             value = down(down(value) - up(lost))
             return np.where(np.isfinite(value), value, -np.inf)
 
-    def _share(self, c: Array, lo: Array, hi: Array) -> Array:
-        """Return the part b of c that is paid by the radius: the best one, to within rounding."""
-        size, extent = np.abs(c), np.where(c > 0, -lo, hi)
+    @staticmethod
+    def _reach(c: Array, lo: Array, hi: Array) -> tuple[Array, Array]:
+        """Return how far inputs are from the centre at least, and at most where c . x falls."""
+        near = np.maximum(np.maximum(lo, -hi), 0.0)
+        return np.broadcast_to(near, c.shape), np.maximum(np.where(c > 0, -lo, hi), near)
+
+    def _price(self, size: Array, near: Array, far: Array) -> Array:
+        """Return what a unit of the radius ("1") or of its square ("2") is worth: the best m, to within rounding."""
         if self.norm == "1":
             order = np.argsort(-size, axis=-1)
-            spent = np.cumsum(np.take_along_axis(extent, order, axis=-1), axis=-1)
-            last = np.minimum((spent < self.radius).sum(axis=-1, keepdims=True), size.shape[-1] - 1)
-            price = np.take_along_axis(size, np.take_along_axis(order, last, axis=-1), axis=-1)
-            price = np.where(spent[..., -1:] <= self.radius, 0.0, price)
-        else:
-            # |d_i| = min(s |c_i|, extent_i), s such that |d| = R; the price of a unit is then |d_i| / s.
-            s = _level(extent / np.maximum(size, 1e-300), extent**2, size**2, np.full(c.shape[:-1], self.radius**2), 2)
-            price = np.where(np.isfinite(s)[..., None], extent / np.maximum(s, 1e-300)[..., None], 0.0)
-        return np.asarray(np.sign(c) * np.minimum(size, np.nan_to_num(price)))
+            spent = np.cumsum(np.take_along_axis(far - near, order, axis=-1), axis=-1)
+            enough = near.sum(axis=-1, keepdims=True) + spent >= self.radius
+            last = np.take_along_axis(order, enough.argmax(axis=-1)[..., None], axis=-1)
+            price = np.take_along_axis(size, last, axis=-1)[..., 0]
+            return np.asarray(np.where(enough.any(axis=-1), price, 0.0))
+        # d^2 is t size^2 from t = (near / size)^2 on, up to (far / size)^2; m is 1 / (2 sqrt t) where that uses up R^2.
+        square = np.maximum(size * size, 1e-300)
+        t = np.concatenate([near * near / square, far * far / square], axis=-1)
+        order = np.argsort(t, axis=-1)
+        t = np.take_along_axis(t, order, axis=-1)
+        slope, fixed = (
+            np.take_along_axis(np.concatenate(parts, axis=-1), order, axis=-1)
+            for parts in ((square, -square), (-near * near, far * far))
+        )
+        slope, fixed = (np.cumsum(a, axis=-1) - a for a in (slope, fixed))
+        missing = self.radius**2 - (near * near).sum(axis=-1, keepdims=True) - fixed
+        enough = slope * t >= missing
+        first = enough.argmax(axis=-1)[..., None]
+        found, rest, rise = (np.take_along_axis(a, first, axis=-1)[..., 0] for a in (t, missing, slope))
+        root = np.sqrt(np.maximum(np.where(rise > 0, rest / rise, found), 1e-300))
+        return np.asarray(np.where(enough.any(axis=-1), 0.5 / root, 0.0))
 
     def lowest(self, c: Array) -> Array:
         """Return the points where c . x is least, of one box or of the box of each row; advice.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import count
@@ -26,7 +26,7 @@ from optverify.bounds.ascent import ascend
 from optverify.bounds.crown import crown, output_bounds
 from optverify.formulations.program import Block, Cone, Program
 from optverify.formulations.reduced import Reduced, reduced
-from optverify.interval import Array
+from optverify.interval import Array, Interval
 from optverify.measures.polish import squared
 from optverify.measures.question import Question, inward, outward_radius
 from optverify.norms import Cut
@@ -34,7 +34,7 @@ from optverify.preactivation import Bounds
 from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof, Split
 from optverify.query import Box, Goal
 from optverify.rounding import advice
-from optverify.safe.multipliers import Frame, LinearBounds, Stored, relu_slopes
+from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored
 from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
 from optverify.search.leaf import whole
@@ -112,6 +112,8 @@ class Tree:
     rng : numpy.random.Generator
     report : callable, optional
         Called with the lower end so far and the number of nodes.
+    proof : bool
+        Whether the tree becomes a certificate.
     """
 
     def __init__(
@@ -121,8 +123,11 @@ class Tree:
         solver: str | solvers.Solver | None,
         rng: np.random.Generator,
         report: Callable[[float, int], None] | None = None,
+        *,
+        proof: bool = False,
     ) -> None:
         self.question, self.gap, self.solver, self.rng, self.report = question, gap, solver, rng, report
+        self.proof = proof
         self.goal = question.goal
         # A count is the same on most of a box: cutting it gains nothing.
         self.strategy = Hybrid(few_inputs=0) if question.norm == "0" else Hybrid()
@@ -156,7 +161,8 @@ class Tree:
 
     def _at_centre(self) -> dict[int, Found]:
         """Return what should close each group at x itself."""
-        values, found = self.goal.network(self.question.ball.centre), dict[int, Found]()
+        with np.errstate(all="ignore"):
+            values, found = self.goal.network(self.question.ball.centre), dict[int, Found]()
         for group, members in enumerate(self.goal.groups):
             found[group] = Found(0.0, Close(group, _unit(int(np.argmax(values[list(members)])), len(members))))
         return found
@@ -225,10 +231,16 @@ class Tree:
         members = list(self.goal.groups[group])
         distances = region.distance(rows.coefficients[b, members], rows.constant[b, members])
         first = int(np.argmax(distances))
-        found = Found(float(distances[first]), Close(group, _unit(first, len(members)), steep(frame, b)))
+        found = Found(float(distances[first]), Close(group, _unit(first, len(members))))
+        outputs = frame.network.n_outputs
+        if self.proof:
+            used = Used()
+            frame.take([b]).lower(np.eye(outputs)[[members[first]]], used)
+            fixed = given([used.g[k] for k in range(len(used.g))], frame.network.masks)
+            found = replace(found, close=replace(found.close, advice=fixed))
         if found.distance < region.radius:
             worst, part = int(np.argmax(rows.value[b, members])), frame.take([b])
-            objective = np.eye(frame.network.n_outputs)[[members[worst]]]
+            objective = np.eye(outputs)[[members[worst]]]
             multipliers = ascend(part, objective, lowest=region.lowest)
             better = part.lower(objective[:, None], multipliers)
             distance = float(region.distance(better.coefficients[0], better.constant[0])[0])
@@ -325,14 +337,17 @@ def _unit(index: int, size: int) -> tuple[int, ...]:
     return tuple(int(i == index) for i in range(size))
 
 
-def steep(frame: Frame, b: int) -> Advice | None:
-    """Return the slopes that the rule has in a frame: over a smaller ball, with better bounds, it would have others."""
-    network = frame.network
-    slopes = [
-        np.where(z.lower < 0, 255.0 * relu_slopes(z)[0], np.nan)
-        for z in (frame.inputs[k].take(b) for k in network.relus)
-    ]
-    return advice(slopes, [np.full(values.shape, np.nan) for values in slopes], network.masks)
+@dataclass(frozen=True, eq=False)
+class Used:
+    """The rule, and what it says: over a smaller ball, with better bounds, it would not say the same."""
+
+    g: dict[int, Array] = field(default_factory=dict)
+
+    def __call__(self, relu: int, v: Array, z: Interval) -> Array:
+        """Return g for one Relu layer; see :class:`optverify.safe.multipliers.Multipliers`."""
+        found = Slopes()(relu, v, z)
+        self.g[relu] = np.where((z.lower < 0) & (z.upper > 0), found[:, 0], np.nan)[0]
+        return found
 
 
 def given(g: Sequence[Array], masks: Sequence[NDArray[np.bool_]]) -> Advice | None:

@@ -225,7 +225,9 @@ class _Run:
                 self.nodes, self.programs = found.nodes, found.programs
             else:
                 spare = SPARE * self.gap if self.method.proof and question.norm != "0" else 0.0
-                tree = balls.Tree(question, self.gap - spare, self.method.solver, rng, self._of_tree)
+                tree = balls.Tree(
+                    question, self.gap - spare, self.method.solver, rng, self._of_tree, proof=self.method.proof
+                )
                 reach = tree.run(self.deadline)
                 lower, origin, proof, stop = reach.radius, "branch and bound on the distance", reach.proof, reach.stop
                 self.nodes, self.programs = reach.nodes, reach.programs

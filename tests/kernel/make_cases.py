@@ -198,14 +198,14 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
         ),
         "no-layers-but-relu": (network(1, relu(1)), property_(1, 1, case(UNIT, atom((1, 1), Y))), close(0, [1])),
         # The least values are 4 - sqrt(2), 4 - 1 and 4 - 1.
-        "ball-2": (SUM, less(2, (1, 1), (2585, 1000)), close(0, [1])),
+        "ball-2": (SUM, less(2, (1, 1), (517, 200)), close(0, [1])),
         "ball-1": (SUM, less(1, (1, 1), (2999, 1000)), REFRESH + close(0, [1])),
         "ball-0": (SUM, less(0, (1, 1), (2999, 1000)), close(0, [1])),
         "ball-0-of-a-part": (SUM, less(0, (3, 2), (2999, 1000)), close(0, [1])),
         "ball-of-radius-0": (SUM, less(2, (0, 1), (3999, 1000)), REFRESH + close(0, [1])),
         "ball-in-parts": (
             SUM,
-            less(2, (1, 1), (2585, 1000)),
+            less(2, (1, 1), (517, 200)),
             split_input(0, Fraction(-3, 4), REFRESH + close(0, [1]), REFRESH + close(0, [1])),
         ),
         "ball-outside": (SUM, less(2, (1, 1), (9, 1), Fraction(3, 4)), EMPTY),
@@ -268,7 +268,7 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
             b"",
             "overflow",
         ),
-        "ball-2": (dump(SUM), *ball(less(2, (1, 1), (2586, 1000)), REFRESH + close(0, [1])), "not positive"),
+        "ball-2": (dump(SUM), *ball(less(2, (1, 1), (1293, 500)), REFRESH + close(0, [1])), "not positive"),
         "ball-1": (dump(SUM), *ball(less(1, (1, 1), (3, 1)), REFRESH + close(0, [1])), "not positive"),
         "ball-0": (dump(SUM), *ball(less(0, (2, 1), (2, 1)), close(0, [1])), "not positive"),
         "ball-not-outside": (
@@ -278,8 +278,8 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         ),
         "ball-other-radius": (
             dump(SUM),
-            dump(less(2, (2, 1), (2585, 1000))),
-            build.verified(dump(SUM), dump(less(2, (1, 1), (2585, 1000))), close(0, [1])),
+            dump(less(2, (2, 1), (517, 200))),
+            build.verified(dump(SUM), dump(less(2, (1, 1), (517, 200))), close(0, [1])),
             "another property",
         ),
         "point-outside-the-ball": (

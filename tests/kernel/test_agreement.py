@@ -22,7 +22,8 @@ from optverify.certificate import check
 from optverify.errors import MalformedCertificate, RejectedCertificate
 from optverify.expressions import Atom, Linear
 from optverify.network import Affine, Layer, Network, Relu
-from optverify.query import Box, Case, Query
+from optverify.norms import NORMS
+from optverify.query import Ball, Box, Case, Query
 from optverify.semantics import named
 from tests.kernel import build, exact, make_cases, prover
 from tests.kernel.test_files import folders
@@ -55,7 +56,11 @@ def pose(network: bytes, property_: bytes) -> tuple[Network, Query]:
             Atom(Linear({(k, i): Fraction(*c) for k, i, *c in a["terms"]}, Fraction(*a["constant"])), bool(a["strict"]))
             for a in case["unsafe"]
         ]
-        cases.append(Case(Box(lower, upper), tuple(atoms)))
+        region = Box(lower, upper)
+        if "norm" in case:
+            centre = tuple(Fraction(*v) for v in case["centre"])
+            region = Ball(region.lower, region.upper, NORMS[-1 - case["norm"]], centre, Fraction(*case["radius"]))
+        cases.append(Case(region, tuple(atoms)))
     return Network(tuple(layers), semantics=named(net["semantics"])), Query(
         tuple(cases), prop["inputs"], prop["outputs"]
     )
