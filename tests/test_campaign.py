@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from optverify.campaign import Instance, Progress, Ran, Store, read_instances, r
 from optverify.campaign.instances import Identifier, Settings
 from optverify.certificate import check_file
 from optverify.cli import main
-from optverify.errors import InputError, OutputError, ParseError
+from optverify.errors import ExecutorError, InputError, OutputError, ParseError
 
 N_INPUTS = 8
 LIMIT = 0.4
@@ -461,6 +462,22 @@ def test_a_progress_callback_that_fails_harms_no_result(folder: Path) -> None:
         run(read_instances(instances(folder, "holds", "hard")), str(folder / "store"), progress=fail)
     check_verdicts(folder / "store", ["holds"])
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ExecutorError, ValueError])
+def test_a_progress_callback_that_stops_a_run_leaves_each_row_once(folder: Path, error: type[BaseException]) -> None:
+    """Whatever it raises, the row that it was told of is not written again; after the first time it is not called."""
+    told: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        if progress.latest is not None:
+            told.append(progress)
+            raise error("mine")
+
+    with nullcontext() if error is KeyboardInterrupt else pytest.raises(error, match="mine"):
+        run(read_instances(instances(folder, "holds", "fails")), str(folder / "store"), workers=2, progress=stop)
+    assert len(told) == 1
+    assert set(writes(folder / "store")) == {1}
 
 
 def test_instances_need_no_files() -> None:
