@@ -434,6 +434,38 @@ def test_a_file_of_something_else_is_refused(folder: Path) -> None:
         Store(str(folder / "nowhere" / "store"))
 
 
+def test_a_store_with_other_columns_is_refused(folder: Path) -> None:
+    """It says what to do, and changes nothing."""
+    Store(str(folder / "old")).close()
+    with sqlite3.connect(folder / "old") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = (folder / "old").read_bytes()
+    with pytest.raises(InputError, match="another version of optverify.*choose another store"):
+        Store(str(folder / "old"))
+    assert (folder / "old").read_bytes() == before
+
+
+def test_rows_say_which_semantics_they_are_about(folder: Path) -> None:
+    """That of the option, that of the file, or the reals; a file that cannot be read is about nothing."""
+    store, table = folder / "store", folder / "table.csv"
+    (folder / "declared.vnnlib").write_text(
+        "(vnnlib-version <2.0>)\n"
+        "(declare-network N (declare-input X float32 [1,8])(declare-output Y float32 [1,1]))\n"
+        + "".join(f"(assert (and (<= X[0,{i}] 1.0) (>= X[0,{i}] -1.0)))\n" for i in range(N_INPUTS))
+        + "(assert (<= Y[0,0] -100.0))\n"
+    )
+    command = ["campaign", instances(folder, "holds", "declared", "none"), "--store", str(store), "--export", str(table)]
+    for option, about in ([], ["real", "float32", ""]), (["--semantics", "float32"], ["float32"] * 3):
+        assert main([*command, *option]) == 3
+        with table.open(newline="") as stream:
+            lines = list(csv.DictReader(stream))
+        assert [line["semantics"] for line in lines] == about
+        assert [line["verdict"] for line in lines] == ["verified", "verified", "error"]
+    with Store(str(store)) as found:
+        assert {row.semantics for row in found.rows() if row.verdict == "error"} == {None, "float32"}
+
+
 def test_results_are_exported_as_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """CSV and Parquet have the same lines; what cannot be written is refused before the work."""
     store = folder / "store"

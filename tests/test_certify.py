@@ -146,9 +146,13 @@ def test_the_curve_of_brackets_is_that_of_the_radii(tmp_path: Path) -> None:
     assert certify(LARGER, POINTS, LABELS, EPS, radius=True, **place) == answer  # type: ignore[arg-type]
     with Store(str(tmp_path / "s")) as store:
         assert store.rows() == rows
-    proofs[0].unlink()  # one that is lost is made again
+    statements = [proof.with_suffix(".vnnlib") for proof in proofs]
+    before = [path.read_bytes() for path in (*proofs, *statements)]
+    proofs[0].unlink()  # what is lost or changed is made again
+    statements[1].unlink()
+    statements[2].write_text("(assert false)")
     assert certify(LARGER, POINTS, LABELS, EPS, radius=True, **place) == answer  # type: ignore[arg-type]
-    assert proofs[0].exists()
+    assert [path.read_bytes() for path in (*proofs, *statements)] == before
     steps = certify(LARGER, POINTS, LABELS, radius=True, store=str(tmp_path / "s"), certificates=place["certificates"])
     assert [level.certified for level in steps.levels] == [3, 2, 1]
     assert [level.eps for level in steps.levels] == sorted(steps.brackets[k][0] for k in (0, 1, 3))  # type: ignore[index]

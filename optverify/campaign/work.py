@@ -102,6 +102,8 @@ class Outcome:
     reason : str
     bound, seconds, cpu_seconds, peak_mib : float or None
         As in :class:`~optverify.results.Verification`; of a distance the lower end.
+    semantics : str or None
+        That the answer is about; None for an error.
     answer : str
         All of the answer as JSON; empty for an error.
     certificate : bytes or None
@@ -115,6 +117,7 @@ class Outcome:
     seconds: float | None = None
     cpu_seconds: float | None = None
     peak_mib: float | None = None
+    semantics: str | None = None
     answer: str = ""
     certificate: bytes | None = None
     statement: bytes | None = None
@@ -156,6 +159,7 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
         answer.seconds,
         answer.cpu_seconds,
         answer.peak_mib,
+        answer.semantics,
         json.dumps(answer.to_dict(), allow_nan=False),
         certificate,
         write_vnnlib(query).encode() if certificate is not None and isinstance(asked, Query) else None,
@@ -185,6 +189,7 @@ def _measure(task: Task, asked: Distance) -> Outcome:
         answer.seconds,
         answer.cpu_seconds,
         None,
+        answer.semantics,
         json.dumps(answer.to_dict(), allow_nan=False),
         certificate,
         statement,
