@@ -215,7 +215,7 @@ def certify(
     from optverify.measures.judge import Judge
 
     arithmetic, source = named(semantics), network
-    network = load(network) if isinstance(network, str) else network
+    network = load(network, format=arithmetic.format) if isinstance(network, str) else network
     radii = [] if radius and isinstance(eps, tuple) and not eps else radii_of(eps)
     curves = curves_of(network, inputs, labels, domain, len(radii), arithmetic)
     judge = Judge(deployed(network, arithmetic))

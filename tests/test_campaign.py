@@ -441,7 +441,7 @@ def test_a_store_with_other_columns_is_refused(folder: Path) -> None:
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     before = (folder / "old").read_bytes()
-    with pytest.raises(InputError, match="another version of optverify.*choose another store"):
+    with pytest.raises(InputError, match=r"another version of optverify.*choose another store"):
         Store(str(folder / "old"))
     assert (folder / "old").read_bytes() == before
 
@@ -455,7 +455,8 @@ def test_rows_say_which_semantics_they_are_about(folder: Path) -> None:
         + "".join(f"(assert (and (<= X[0,{i}] 1.0) (>= X[0,{i}] -1.0)))\n" for i in range(N_INPUTS))
         + "(assert (<= Y[0,0] -100.0))\n"
     )
-    command = ["campaign", instances(folder, "holds", "declared", "none"), "--store", str(store), "--export", str(table)]
+    listed = instances(folder, "holds", "declared", "none")
+    command = ["campaign", listed, "--store", str(store), "--export", str(table)]
     for option, about in ([], ["real", "float32", ""]), (["--semantics", "float32"], ["float32"] * 3):
         assert main([*command, *option]) == 3
         with table.open(newline="") as stream:

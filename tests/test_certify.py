@@ -253,6 +253,33 @@ def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixtur
     assert len(measured["brackets"]) == 6
 
 
+def test_every_command_reads_a_file_without_a_format_in_the_one_that_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A range of 0.01 is no number of float32: a program in float32 has the nearest one, whichever command asks."""
+    lines = (folder / "net.nnet").read_text().splitlines()
+    lines[4] = "0.01,0.01,0.01,0.01,"
+    (folder / "net.nnet").write_text("\n".join(lines) + "\n")
+    net, proof, about = str(folder / "net.nnet"), str(folder / "proof"), ["--semantics", "float32"]
+    box = "".join(f"(declare-const X_{i} Real)(assert (<= 0.02 X_{i} 0.1))" for i in range(4))
+    (folder / "p.vnnlib").write_text(f"{box}(declare-const Y_0 Real)(declare-const Y_1 Real)(assert (<= Y_0 -100))")
+    (folder / "instances.csv").write_text("net.nnet,p.vnnlib,20\n")
+    np.save(folder / "x.npy", np.full((1, 4), 0.5, np.float32))
+    assert main(["verify", net, str(folder / "p.vnnlib"), *about, "--certificate", proof]) == 0
+    assert main(["check", proof, "--network", net, "--property", str(folder / "p.vnnlib")]) == 0
+    place = ["--store", str(folder / "s"), "--certificates", str(folder / "proofs"), *about]
+    assert main(["campaign", str(folder / "instances.csv"), *place]) == 0
+    assert [path.read_bytes() for path in (folder / "proofs").iterdir()] == [Path(proof).read_bytes()]
+    assert main(["certify", net, str(folder / "data.npz"), "--divide-by", "255", "--eps", "1e-4", *place]) == 0
+    with Store(str(folder / "s")) as store:
+        assert len({row.network_sha256 for row in store.rows()}) == 1
+    measured = ["--input", str(folder / "x.npy"), *about, "--time-limit", "20"]
+    assert main(["radius", net, *measured, "--certificate", proof]) in (0, 2)
+    assert main(["check", proof, "--network", net, "--property", proof + ".vnnlib", "--exact"]) == 0
+    assert main(["box", net, *measured]) in (0, 2)
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("options", "piece"),
     [

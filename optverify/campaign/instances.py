@@ -16,6 +16,7 @@ from optverify.io import load
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
+from optverify.semantics import REAL, named
 from optverify.solvers import LINEAR
 
 COLUMNS = {
@@ -67,6 +68,11 @@ class Settings:
     seed: int = 0
     certificates: bool = False
     semantics: str | None = None
+
+    @property
+    def format(self) -> str:
+        """The format that files are read in which do not say theirs; empty for the reals."""
+        return named(self.semantics or REAL).format
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class Identifier:
             return network.digest, ""
         if network not in self._networks:
             try:
-                self._networks[network] = load(network).digest, ""
+                self._networks[network] = load(network, format=self._settings.format).digest, ""
             except OptverifyError as error:
                 self._networks[network] = "", str(error)
             except Exception as error:  # what no reader expects is the end of an instance, not of the campaign

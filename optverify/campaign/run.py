@@ -167,8 +167,8 @@ class Campaign:
         ----------
         instances : sequence of Instance
         progress : callable, optional
-            Called with :class:`Progress` at the start and after each result. What it raises ends the run as Ctrl-C does,
-            and comes out.
+            Called with :class:`Progress` at the start and after each result. What it raises ends the run as Ctrl-C
+            does, and comes out.
 
         Returns
         -------

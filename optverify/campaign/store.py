@@ -45,8 +45,7 @@ class Row:
     solver : str or None
     seed : int
     semantics : str or None
-        The arithmetic that the answer is about, as in :class:`~optverify.results.Verification`; None where there is none,
-        as the files could not be read.
+        The arithmetic that the answer is about; None where there is none, as the files could not be read.
     version : str
         Of optverify.
     verdict : str
@@ -138,8 +137,8 @@ class Store:
             raise InputError(f"{self.path} is an SQLite file of something else; choose another store")
         if pragma("user_version") != LAYOUT:
             raise InputError(
-                f"{self.path} was written by another version of optverify, with other columns: choose another store, or "
-                "install that version; any program that reads SQLite reads its table `results`"
+                f"{self.path} was written by another version of optverify, with other columns: choose another store, "
+                "or install that version; any program that reads SQLite reads its table `results`"
             )
         self._rows.execute("PRAGMA journal_mode = DELETE")
         self._rows.execute("PRAGMA synchronous = EXTRA")

@@ -23,7 +23,7 @@ from optverify.measures.radius import radius
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
-from optverify.semantics import REAL
+from optverify.semantics import REAL, named
 from optverify.verify import verify
 
 
@@ -216,16 +216,16 @@ def _network(task: Task) -> Network:
     """
     if task.version != versions()["optverify"]:
         raise InputError(f"the worker has optverify {versions()['optverify']}, the campaign {task.version}")
-    network = _read(task.network, task.network_sha256)
+    network = _read(task.network, task.network_sha256, named(task.semantics or REAL).format)
     if network.digest != task.network_sha256:
         raise InputError(f"{task.network!r} has changed since the campaign was started")
     return network
 
 
 @lru_cache(maxsize=2)
-def _read(source: str | bytes, digest: str) -> Network:  # noqa: ARG001
+def _read(source: str | bytes, digest: str, format: str) -> Network:  # noqa: A002, ARG001
     """Read a network; the last ones are kept, as neighbours often share it."""
-    network = pickle.loads(source) if isinstance(source, bytes) else load(source)
+    network = pickle.loads(source) if isinstance(source, bytes) else load(source, format=format)
     assert isinstance(network, Network)
     return network
 

@@ -35,9 +35,11 @@ def add_to(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from optverify.certificate import check_file
+    from optverify.checker import header_of
     from optverify.io import load, load_property
 
-    network, query = load(options.network), load_property(options.property)
+    query = load_property(options.property)
+    network = load(options.network, format=query.under(header_of(options.certificate).semantics).format)
     try:
         if options.exact:
             return _run_kernel(network, query, options.certificate)

@@ -18,7 +18,7 @@ from optverify.cli.shared import (
     workers_or_default,
 )
 from optverify.errors import InputError
-from optverify.semantics import REAL
+from optverify.semantics import REAL, named
 
 
 def add_to(commands: Commands) -> None:
@@ -79,7 +79,7 @@ def _radius(options: argparse.Namespace) -> int:
     refuse_overwriting([options.json, options.certificate, beside], [options.network, options.input])
     with json_output(options.json) as write, live_line(options.quiet) as report:
         answer = radius(
-            load(options.network),
+            load(options.network, format=named(options.semantics or REAL).format),
             load_point(options.input, options.index),
             options.label,
             norm=options.norm,
@@ -117,7 +117,9 @@ def _box(options: argparse.Namespace) -> int:
     domain = tuple(options.domain)
     answer: DualBox | SafeBox
     with json_output(options.json) as write, live_line(options.quiet) as report:
-        network = load(options.network)
+        unsafe = None if options.property is None else load_property(options.property)
+        about = named(options.semantics or REAL) if unsafe is None else unsafe.under(options.semantics)
+        network = load(options.network, format=about.format)
         if options.dual:
             answer = dual_box(
                 network,
@@ -136,7 +138,7 @@ def _box(options: argparse.Namespace) -> int:
                 load_point(options.input, options.index),
                 options.objective,
                 label=options.label,
-                property=None if options.property is None else load_property(options.property),
+                property=unsafe,
                 domain=domain,
                 fixed=options.fixed,
                 weights=None if options.weights is None else options.weights.split(","),
