@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,54 @@ def test_a_dask_worker_that_is_killed_costs_nothing(folder: Path, cluster: Local
     until(lambda: is_gone(victim))
     check_verdicts(store, ALL)
     assert len(list(proofs.iterdir())) == 3
+
+
+@contextmanager
+def dask_scheduler(folder: Path, name: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a Dask scheduler and a worker as processes; give the scheduler's address and its process."""
+    where = folder / name
+    dask = (sys.executable, "-m", "distributed.cli.dask_")
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    with ExitStack() as stack:
+
+        def start(program: str, *options: str) -> subprocess.Popen[bytes]:
+            command = [*dask[:2], dask[2] + program, *options, "--scheduler-file", str(where), "--no-dashboard"]
+            process = stack.enter_context(subprocess.Popen(command, **quiet))
+            stack.callback(process.kill)
+            return process
+
+        first = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        start("worker", "--nthreads", "1", "--no-nanny", "--death-timeout", "1")
+        until(where.exists)
+        yield json.loads(where.read_text())["address"], first
+
+
+def test_a_dask_scheduler_that_is_killed_ends_the_run_with_one_line(folder: Path) -> None:
+    """It names the address and what to do; what has arrived is kept, and another scheduler does the rest."""
+    store = folder / "results.sqlite"
+    names = ("holds", "fails", "hard0", "hard1", "hard2")
+    arguments = [instances(folder, *names), "--store", str(store), "--executor", "dask", "--scheduler"]
+    with (
+        dask_scheduler(folder, "first") as (address, process),
+        subprocess.Popen(
+            [*COMMAND, *arguments, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as campaign,
+    ):
+        until(lambda: len(rows_or_none(store)) >= 2)
+        process.kill()
+        out, err = campaign.communicate(timeout=60)
+    assert campaign.returncode == 3
+    assert out == ""
+    assert err.count("\n") == 1
+    assert address in err
+    assert "the same command" in err
+    before = stored(store)
+    assert 2 <= len(before) < len(names)
+    with dask_scheduler(folder, "second") as (address, _):
+        assert main(["campaign", *arguments, address]) == 1
+    after = stored(store)
+    assert {name: after[name] for name in before} == before
+    check_verdicts(store, names)
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error(
