@@ -14,7 +14,7 @@ from optverify import Box, Network, Query, Verdict, certify, load_property, veri
 from optverify.campaign import Progress, Store
 from optverify.certificate import check_file
 from optverify.cli import main
-from optverify.errors import InputError, ShapeError
+from optverify.errors import InputError, ShapeError, require
 from optverify.io.data import read_data
 
 LARGER = Network.from_arrays([(np.eye(2), np.zeros(2))])
@@ -158,6 +158,27 @@ def test_the_curve_of_brackets_is_that_of_the_radii(tmp_path: Path) -> None:
     assert [level.eps for level in steps.levels] == sorted(steps.brackets[k][0] for k in (0, 1, 3))  # type: ignore[index]
 
 
+@pytest.mark.parametrize("radius", [False, True])
+def test_the_figure_steps_where_the_truth_does(radius: bool) -> None:
+    """Proofs count to the left of their radius, counterexamples to the right; known radii lie between the lines."""
+    from optverify.plots import plot_accuracy
+
+    answer = certify(LARGER, POINTS, LABELS, ["0.04", "0.2"], radius=radius)
+    ax = plot_accuracy(answer)
+    certified, robust = ax.lines
+    truth = [Fraction(2, 5), Fraction(3, 10), Fraction(1, 20)]
+    for x in np.linspace(0.045, 0.195, 16):
+        share = sum(x < true for true in truth) / 5
+        below = dict(zip(*certified.get_data(), strict=True))
+        above = dict(zip(*robust.get_data(), strict=True))
+        low = below[min(end for end in below if end >= x)]
+        high = above[max(end for end in above if end <= x)]
+        assert low <= share <= high
+        assert low == high or not radius
+    assert (certified.get_drawstyle(), robust.get_drawstyle()) == ("steps-pre", "steps-post")
+    require("matplotlib.pyplot", "plots").close(ax.figure)
+
+
 def test_a_stopped_measurement_goes_on(tmp_path: Path) -> None:
     """Ctrl-C after the first answer leaves the others undecided; the next call asks only about them."""
     seen: list[Progress] = []
@@ -251,6 +272,11 @@ def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixtur
     measured = json.loads(out.read_text())
     assert [level["certified"] for level in measured["levels"]] == [level["certified"] for level in answer["levels"]]
     assert len(measured["brackets"]) == 6
+    plotted = [*arguments, "--divide-by", "255", "--radius", "--plot"]
+    assert main([*plotted, str(folder / "curve.svg")]) == 0
+    assert "<svg" in (folder / "curve.svg").read_text()
+    assert main([*plotted, str(folder / "curve.gif")]) == 3
+    assert "expected one of .svg, .pdf, .png" in capsys.readouterr().err
 
 
 def test_every_command_reads_a_file_without_a_format_in_the_one_that_is_asked_for(

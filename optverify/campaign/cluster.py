@@ -77,8 +77,8 @@ class Cluster:
 
     def _gone(self) -> ExecutorError:
         return ExecutorError(
-            f"the Dask scheduler at {self._scheduler} is gone: start one with workers and run the same command with its "
-            "address; what is in the store is not run again"
+            f"the Dask scheduler at {self._scheduler} is gone: start one with workers and run the same command "
+            "with its address; what is in the store is not run again"
         )
 
     def close(self) -> None:

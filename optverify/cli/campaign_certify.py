@@ -74,6 +74,7 @@ def add_to(commands: Commands) -> None:
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
         )
         command.add_argument("--quiet", action="store_true", help="no progress line")
+    certify.add_argument("--plot", metavar="FILE", help="draw the curve over eps as .svg, .pdf or .png (extra plots)")
     campaign.add_argument("--export", metavar="FILE", help="write the results as .csv or .parquet")
 
 
@@ -116,7 +117,11 @@ def _certify(options: argparse.Namespace) -> int:
     from optverify.certify import certify
     from optverify.io.data import read_data
 
-    refuse_overwriting([options.store, options.json], [options.network, options.data])
+    refuse_overwriting([options.store, options.json, options.plot], [options.network, options.data])
+    if options.plot is not None:
+        from optverify.plots.accuracy import check_figure, write_figure
+
+        check_figure(options.plot)
     with json_output(options.json) as write:
         inputs, labels = read_data(options.data, options.divide_by)
         with _progress(options.quiet) as report:
@@ -132,6 +137,8 @@ def _certify(options: argparse.Namespace) -> int:
                 **_shared(options) | {"semantics": options.semantics or REAL.name},
             )
         write(answer.to_dict())
+        if options.plot is not None:
+            write_figure(answer, options.plot)
     if options.json != "-":
         say(str(answer))
     if not answer.complete:
