@@ -310,7 +310,8 @@ def test_every_command_reads_a_file_without_a_format_in_the_one_that_is_asked_fo
     ("options", "piece"),
     [
         (["--eps", "much"], "much"),
-        (["--eps", "0.1", "--domain", "0"], "expected two numbers"),
+        (["--eps", "0.1", "--domain", "0", "x"], "'x'"),
+        (["--eps", "0.1", "--domain", "0", "0.001"], "lies outside the domain [0, 0.001"),
         (["--eps", "0.1", "--divide-by", "0"], "positive"),
         (["--eps", "0.1", "--solver", "none such"], "none such"),
     ],
@@ -326,6 +327,23 @@ def test_wrong_options_are_one_line(
     assert err.count("\n") == 1
     assert piece in err
     assert not (folder / "s").exists()
+
+
+def test_data_may_lie_anywhere_in_their_domain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes as they are, in their domain or in none; the commands around one input take the same options."""
+    network, points = LARGER, [[200, 100], [-50, 20]]
+    for domain, certified in (((-100, 255), [2, 0]), (None, [2, 0]), ((-50, 200), [2, 0])):
+        answer = certify(network, points, [0, 1], [30, 60], domain=domain)
+        assert [level.certified for level in answer.levels] == certified
+    arguments = ["certify", str(folder / "net.nnet"), str(folder / "data.npz"), "--eps", "0.001"]
+    np.save(folder / "x.npy", np.full((1, 4), 7.0))
+    around = ["radius", str(folder / "net.nnet"), "--input", str(folder / "x.npy"), "--time-limit", "20"]
+    for options in (["--domain", "0", "255"], ["--no-domain"]):
+        assert main([*arguments, *options]) == 0
+        assert main([*around, *options]) == 0
+    capsys.readouterr()
+    assert main(["box", str(folder / "net.nnet"), "--dual", "--label", "0", "--no-domain"]) == 3
+    assert "needs --domain LO HI" in capsys.readouterr().err
 
 
 def test_files_that_hold_no_data_are_refused(tmp_path: Path) -> None:

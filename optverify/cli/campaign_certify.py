@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from optverify.cli.shared import (
     EXIT_ERROR,
     Commands,
+    add_domain,
+    domain_of,
     json_output,
     note,
     positive_count,
@@ -55,7 +57,7 @@ def add_to(commands: Commands) -> None:
     certify.add_argument(
         "--radius", action="store_true", help="measure each input's radius instead of asking yes or no"
     )
-    certify.add_argument("--domain", default="0,1", metavar="A,B", help="of every input, or none (default 0,1)")
+    add_domain(certify)
     certify.add_argument("--divide-by", default="1", metavar="D", help="divide the inputs: 255 for bytes (default 1)")
     certify.add_argument("--store", metavar="FILE", help="SQLite file of results; without one nothing is kept")
     certify.add_argument("--timeout", type=positive_seconds, metavar="S", help="seconds a question")
@@ -131,7 +133,7 @@ def _certify(options: argparse.Namespace) -> int:
                 labels,
                 () if options.eps is None else options.eps.split(","),
                 radius=options.radius,
-                domain=_domain(options.domain),
+                domain=domain_of(options),
                 time_limit=options.timeout,
                 progress=report,
                 **_shared(options) | {"semantics": options.semantics or REAL.name},
@@ -162,15 +164,6 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
         "certificates": options.certificates,
         "retry_errors": options.retry_errors,
     }
-
-
-def _domain(given: str) -> tuple[str, str] | None:
-    if given == "none":
-        return None
-    ends = given.split(",")
-    if len(ends) != 2:
-        raise InputError(f"--domain {given!r}: expected two numbers A,B or none")
-    return ends[0], ends[1]
 
 
 def _table(rows: list[Any]) -> None:
