@@ -421,6 +421,11 @@ def resumed(path: str, network: Network, query: Query, goals: Sequence[Goal]) ->
             if (header.network, header.property) != (network_digest(network), property_digest(query)):
                 raise RejectedCertificate(f"{path} is about another network or another property")
             proofs = read_trees(stream, header, goals)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist: `save` writes a tree only where a search ends without a verdict; "
+            "without `resume` it begins anew"
+        ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     return [(proof, check_tree(goal, proof)) for goal, proof in zip(goals, proofs, strict=True)]
