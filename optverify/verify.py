@@ -15,7 +15,7 @@ import numpy as np
 from optverify.bounds.overflow import possible_overflow
 from optverify.canonical import network_digest, property_digest
 from optverify.deployment import deployed
-from optverify.errors import CertificateError, InputError
+from optverify.errors import CertificateError, InputError, expect
 from optverify.executions import Executor, representable, violation
 from optverify.interval import Array
 from optverify.io.files import replacing
@@ -216,6 +216,8 @@ def verify(
     >>> verify(net, Query.always(Box([-1], [2]), y[0] <= 3, n_outputs=1)).verdict
     <Verdict.VERIFIED: 'verified'>
     """
+    expect(Network, network=network)
+    expect(Query, query=query)
     if relaxation not in RELAXATIONS:
         raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     arithmetic = query.under(semantics)

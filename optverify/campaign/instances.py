@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from optverify.campaign.work import Distance, Task, sha256
-from optverify.errors import InputError, OptverifyError, ParseError
+from optverify.errors import InputError, OptverifyError, ParseError, expect
 from optverify.io import load
 from optverify.network import Network
 from optverify.query import Query
@@ -108,6 +108,7 @@ class Identifier:
 
     def identify(self, instance: Instance) -> Identified:
         """Return an instance with its identity; wrong files are a problem of the instance and no error."""
+        expect(Instance, instance=instance)
         network_sha256, problem = self._network(instance.network)
         property_sha256 = ""
         if not isinstance(instance.property, str):
