@@ -561,6 +561,20 @@ def test_a_progress_callback_that_stops_a_run_leaves_each_row_once(folder: Path,
     assert set(writes(folder / "store")) == {1}
 
 
+def test_a_script_that_cannot_start_workers_is_told_so_once(tmp_path: Path) -> None:
+    """Without its guard a script is run again by each worker: one error that says so, not one for each instance."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from optverify import Network, certify\n"
+        "net = Network.from_arrays([([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])\n"
+        "certify(net, [[0.9, 0.1], [0.8, 0.1]], [0, 0], 0.1)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 2  # of the one worker that was tried, and of the script
+
+
 def test_instances_need_no_files() -> None:
     """Networks and properties in memory are instances too; nothing is kept without a store."""
     from optverify import Box, Network, Query, outputs
