@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from fractions import Fraction
 from itertools import pairwise
@@ -275,6 +276,10 @@ def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixtur
     plotted = [*arguments, "--divide-by", "255", "--radius", "--plot"]
     assert main([*plotted, str(folder / "curve.svg")]) == 0
     assert "<svg" in (folder / "curve.svg").read_text()
+    assert main([*arguments, "--divide-by", "255", "--radius", "--export", str(folder / "curve.csv")]) == 0
+    with (folder / "curve.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [int(line["certified"]) for line in lines] == [level["certified"] for level in measured["levels"]]
     assert main([*plotted, str(folder / "curve.gif")]) == 3
     assert "expected one of .svg, .pdf, .png" in capsys.readouterr().err
 
