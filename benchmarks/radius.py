@@ -28,8 +28,9 @@ from optverify.certificate import check_file
 from optverify.errors import CertificateError
 from optverify.interval import Array
 from optverify.measures.distortion import minimum_distortion
-from optverify.measures.norms import length, norm_of
 from optverify.measures.question import Question, as_domain, as_point
+from optverify.measures.radius import proof_files
+from optverify.norms import length, norm_of
 
 SIDE = 28
 
@@ -89,10 +90,10 @@ def measured(
 ) -> tuple[float, float]:
     """Print a line about one image; return the CPU seconds of ours and of HiGHS."""
     began = time.process_time()
-    path = str(Path(folder, "proof")) if norm == "inf" else None
+    path = str(Path(folder, "proof"))
     answer = radius(network, x, label, norm=norm_of(norm), time_limit=limit, certificate=path)
     ours = time.process_time() - began
-    checked = "-" if path is None else ("checked" if _checked(network, path) else "NOT CHECKED")
+    checked = "checked" if answer.certified and _checked(network, *proof_files(path, norm_of(norm))) else "NOT CHECKED"
     claim, theirs = "", 0.0
     if by_milp and norm != "2":
         point = as_point(network, x.tolist())
@@ -110,9 +111,9 @@ def measured(
     return ours, theirs
 
 
-def _checked(network: Network, path: str) -> bool:
+def _checked(network: Network, certificate: str, about: str) -> bool:
     try:
-        return check_file(path, network, load_property(path + ".vnnlib")).kind == "verified"
+        return check_file(certificate, network, load_property(about)).kind == "verified"
     except (CertificateError, OSError):
         return False
 

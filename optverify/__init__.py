@@ -23,7 +23,7 @@ from optverify.measures.results import DualBox, SafeBox
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu
-from optverify.query import Box, Case, Query
+from optverify.query import Ball, Box, Case, Query
 from optverify.results import BoundResult, ModelBound, Verdict, Verification
 from optverify.verify import verify
 from optverify.witness import Witness
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Affine",
+    "Ball",
     "BoundResult",
     "Box",
     "Case",

@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from optverify import canonical
 from optverify.bounds.overflow import possible_overflow
 from optverify.certificate import certify
 from optverify.deployment import deployed
@@ -22,7 +23,7 @@ from optverify.interval import Array, nearest, round_down, round_up
 from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
-from optverify.query import Box, Case, Goal, Query, append_rows
+from optverify.query import Ball, Box, Case, Goal, Query, append_rows, boxes_only
 from optverify.results import BoundResult, versions
 from optverify.search import attack
 from optverify.search.methods import METHODS, SEMIDEFINITE, interrupted
@@ -152,6 +153,7 @@ def bound(
         raise InputError("only the method exact gives a certificate")
     arithmetic = named(semantics)
     linear = linear_objective(network, objective)
+    boxes_only([region])
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
     if arithmetic is not REAL and representable(region, region.lower, arithmetic) is None:
@@ -229,7 +231,7 @@ def _beyond(network: Network, region: Box, objective: Linear, value: Fraction) -
 
 
 def write_proof(streams: Sequence[BinaryIO], network: Network, query: Query, proof: Proof) -> bool:
-    """Write a proof and, as VNN-LIB, what it proves; tell whether the checker accepts it.
+    """Write a proof and what it proves, by :func:`property_text`; tell whether the checker accepts it.
 
     Parameters
     ----------
@@ -249,14 +251,17 @@ def write_proof(streams: Sequence[BinaryIO], network: Network, query: Query, pro
 
 
 def property_text(query: Query) -> str:
-    """Return a query as VNN-LIB that reads back as this very query.
+    """Return a query as a text that reads back as this very query: VNN-LIB, or the exact form if it is about balls.
 
     Raises
     ------
     InputError
-        There is none: the format takes a condition without an output for a part of the box.
+        There is none: VNN-LIB takes a condition without an output for a part of the box.
     """
     from optverify.io.vnnlib import parse_vnnlib, write_vnnlib
+
+    if any(isinstance(case.region, Ball) for case in query.cases):
+        return canonical.property_text(query).decode() + "\n"
 
     text = write_vnnlib(query)
     try:

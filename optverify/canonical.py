@@ -24,7 +24,7 @@ from optverify.errors import InputError
 from optverify.expressions import Atom
 from optverify.interval import Array
 from optverify.network import Affine, Network, Relu
-from optverify.query import Query
+from optverify.query import Ball, Box, Query
 
 MAX_DIGITS = 4_300
 """The kernel reads integers of at most this many characters, sign included."""
@@ -63,14 +63,8 @@ def property_text(query: Query) -> bytes:
     InputError
         A number of the query has 4,300 digits or more.
     """
-    ends = {
-        box: [[_rational(v) for v in side] for side in (box.lower, box.upper)]
-        for box in {case.region for case in query.cases}
-    }
-    cases = [
-        {"lower": ends[case.region][0], "upper": ends[case.region][1], "unsafe": [_atom(atom) for atom in case.unsafe]}
-        for case in query.cases
-    ]
+    regions = {region: _region(region) for region in {case.region for case in query.cases}}
+    cases = [{**regions[case.region], "unsafe": [_atom(atom) for atom in case.unsafe]} for case in query.cases]
     return _write(
         {"format": "optverify property 1", "inputs": query.n_inputs, "outputs": query.n_outputs, "cases": cases}
     )
@@ -129,6 +123,14 @@ def _integers(values: Array) -> tuple[list[int], int]:
     odd, exponents = whole >> zeros, np.where(whole == 0, 0, exponent - 53 + zeros)
     shift = max(0, -int(exponents.min(initial=0)))
     return [n << e for n, e in zip(odd.tolist(), (exponents + shift).tolist(), strict=True)], shift
+
+
+def _region(region: Box) -> dict[str, Any]:
+    box = {side: [_rational(v) for v in ends] for side, ends in (("lower", region.lower), ("upper", region.upper))}
+    if not isinstance(region, Ball):
+        return box
+    centre = [_rational(v) for v in region.centre]
+    return {**box, "norm": int(region.norm), "centre": centre, "radius": _rational(region.radius)}
 
 
 def _atom(atom: Atom) -> dict[str, Any]:

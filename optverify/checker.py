@@ -23,6 +23,7 @@ from optverify.deployment import deployed, overflow
 from optverify.errors import InputError, MalformedCertificate, RejectedCertificate
 from optverify.interval import Array, Interval, nearest
 from optverify.network import Network, Relu
+from optverify.norms import Cut
 from optverify.preactivation import Bounds
 from optverify.proof import Close, InputSplit, Proof, walk
 from optverify.query import Goal, Query
@@ -64,6 +65,12 @@ class Nodes:
 
     def __len__(self) -> int:
         return len(self.proofs)
+
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Which of them are known to hold no point."""
+        empty = np.broadcast_to(self.bounds.empty, len(self))
+        return empty | self.box.outside if isinstance(self.box, Cut) else empty
 
     @classmethod
     def root(cls, goal: Goal, proof: Proof) -> Nodes:
@@ -140,17 +147,14 @@ class Nodes:
         if len(parts) == 1:
             return parts[0]
         layers = zip(*(part.bounds.layers for part in parts), strict=True)
+        boxes = Interval.joined([part.box for part in parts])
         return Nodes(
             [proof for part in parts for proof in part.proofs],
-            _joined([part.box for part in parts]),
-            Bounds(tuple(_joined(zs) for zs in layers)),
+            replace(parts[0].box, lower=boxes.lower, upper=boxes.upper),
+            Bounds(tuple(Interval.joined(zs) for zs in layers)),
             np.concatenate([part.open for part in parts]),
             np.concatenate([part.depth for part in parts]),
         )
-
-
-def _joined(parts: Sequence[Interval]) -> Interval:
-    return Interval(np.concatenate([z.lower for z in parts]), np.concatenate([z.upper for z in parts]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,7 +364,7 @@ def gather(waiting: list[Nodes]) -> tuple[Nodes, list[Nodes]]:
 
 def _faults(goal: Goal, nodes: Nodes) -> list[Fault]:
     """Evaluate all records of refreshed nodes but their splits; mark what they close."""
-    empty, wrong = np.broadcast_to(nodes.bounds.empty, len(nodes)), {}
+    empty, wrong = nodes.empty, dict[int, str]()
     at = np.array([b for b, proof in enumerate(nodes.proofs) for _ in proof.closes], np.intp)
     closes = [close for proof in nodes.proofs for close in proof.closes]
     values = lower(goal, nodes, at, closes)

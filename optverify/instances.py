@@ -13,7 +13,7 @@ from optverify.bound import Minimum, linear_objective
 from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Linear
 from optverify.network import Network
-from optverify.query import Box, Goal, Query, append_rows
+from optverify.query import Box, Goal, Query, append_rows, boxes_only
 from optverify.results import Verdict, machine, versions
 from optverify.search.task import Bounded
 
@@ -96,7 +96,10 @@ class Instance:
         if isinstance(self.question, Query):
             if len(self.objectives):
                 raise InputError("a query has its own objectives; pass its region to bound others")
-        elif self.question.size != self.network.n_inputs:
+            boxes_only(case.region for case in self.question.cases)
+            return
+        boxes_only([self.question])
+        if self.question.size != self.network.n_inputs:
             raise ShapeError(f"the region has {self.question.size} inputs, the network {self.network.n_inputs}")
 
     def items(self, sense: str) -> Iterator[Item]:

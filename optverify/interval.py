@@ -16,6 +16,7 @@ Assumed: IEEE-754 binary64 and a BLAS that multiplies by the definition (no Stra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, nextafter
@@ -117,6 +118,11 @@ class Interval:
     def take(self, index: Any) -> Interval:
         """Index the leading axes."""
         return Interval(self.lower[index], self.upper[index])
+
+    @staticmethod
+    def joined(parts: Sequence[Interval]) -> Interval:
+        """Put intervals one behind the other along the first axis."""
+        return Interval(np.concatenate([z.lower for z in parts]), np.concatenate([z.upper for z in parts]))
 
     def magnitude(self) -> Array:
         """Return max |value| over each interval (exact: no arithmetic)."""

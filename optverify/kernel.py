@@ -24,8 +24,8 @@ import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import gcd, lcm
+from itertools import accumulate, islice, pairwise
+from math import gcd, isqrt, lcm
 from operator import add, gt, le, mul, sub
 from typing import Any, BinaryIO, NamedTuple
 
@@ -41,12 +41,15 @@ AFFINE = {"affine": (int, int), "shift": int, "rows": [[int]], "bias": [int], "s
 LAYERS = [AFFINE | {"absolute": [int], "limits": [int]}, {"relu": [{0, 1}]}]
 NETWORK = {"format": "optverify network 1", "semantics": FORMATS, "inputs": int, "layers": LAYERS}
 ATOM = {"terms": [("X", int, int, int), ("Y", int, int, int)], "constant": (int, int), "strict": {0, 1}}
-CASE = {"lower": [(int, int)], "upper": [(int, int)], "unsafe": [ATOM]}
-PROPERTY = {"format": "optverify property 1", "inputs": int, "outputs": int, "cases": [CASE]}
+BOX, UNSAFE = {"lower": [(int, int)], "upper": [(int, int)]}, {"unsafe": [ATOM]}
+BALL = {"norm": {0, 1, 2}, "centre": [(int, int)], "radius": (int, int)}
+CASES = [BOX | UNSAFE, BOX | BALL | UNSAFE]
+PROPERTY = {"format": "optverify property 1", "inputs": int, "outputs": int, "cases": CASES}
 VERIFIED = {"kind": "verified", "network": str, "property": str, "semantics": FORMATS, "grid": int}
 FALSIFIED = {"kind": "falsified", "network": str, "property": str, "semantics": FORMATS, "case": int, "x": [(int, int)]}
 
 Ends = tuple[list[int], list[int], int]  # lower and upper ends of intervals over a common positive denominator
+Ball = tuple[int, list[int], int, int]  # norm, centre and radius, and the denominator of both, which divides the box's
 Columns = list[list[int]]  # coefficients of several objectives or lanes at once: for each coordinate, one of each
 
 
@@ -159,9 +162,10 @@ def largest(ends: Ends) -> list[int]:
 
 
 class Case(NamedTuple):
-    """A box in lowest terms, the atoms that must not all hold on it, and the denominator of all their numbers."""
+    """A box, cut by a ball or not, in lowest terms; the atoms that must not all hold there, and their denominator."""
 
     box: Ends
+    ball: Ball | None
     unsafe: list[tuple[list[tuple[str, int, int]], int, int]]  # terms ("X", i, n), their sum's constant, whether strict
     scale: int
 
@@ -242,11 +246,16 @@ def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]
     goals: dict[tuple[object, ...], list[int]] = {}
     for c, item in enumerate(value["cases"]):
         what, unsafe = f"case {c}", item["unsafe"]
-        need(len(item["lower"]) == len(item["upper"]) == net.inputs, f"{what}: a box of another size")
-        ends, d = common(item["lower"] + item["upper"], what)
-        shared = gcd(d, *ends)
-        lo, hi = [a // shared for a in ends[: net.inputs]], [a // shared for a in ends[net.inputs :]]
+        lower, upper, centre, radius = item["lower"], item["upper"], item.get("centre", []), item.get("radius", (0, 1))
+        need(len(lower) == len(upper) == net.inputs, f"{what}: a box of another size")
+        need(len(centre) == ("norm" in item) * net.inputs and radius[0] >= 0, f"{what}: an improper ball")
+        ends, d = common([*lower, *upper, *centre, radius], what)
+        shared, size = gcd(d, *ends), net.inputs
+        lo, hi, x, (r,) = (
+            [a // shared for a in ends[i:j]] for i, j in pairwise((0, size, 2 * size, len(ends) - 1, None))
+        )
         need(all(map(le, lo, hi)), f"{what}: lower above upper")
+        ball = (item["norm"], x, r, d // shared) if "norm" in item else None
         for atom in unsafe:
             terms = atom["terms"]
             need(all(0 <= i < sizes[kind] and n for kind, i, n, _ in terms), f"{what}: no such variable, or a 0")
@@ -254,8 +263,8 @@ def read_property(text: bytes, net: Network) -> tuple[list[Case], list[list[int]
         numbers, scale = common([p for a in unsafe for p in (*(t[2:] for t in a["terms"]), a["constant"])], what)
         n = iter(numbers)
         atoms = [([(kind, i, next(n)) for kind, i, *_ in a["terms"]], next(n), a["strict"]) for a in unsafe]
-        cases.append(Case((lo, hi, d // shared), atoms, scale))
-        goals.setdefault((*lo, *hi, d // shared), []).append(c)
+        cases.append(Case((lo, hi, d // shared), ball, atoms, scale))
+        goals.setdefault((*lo, *hi, *x, r, d // shared, item.get("norm")), []).append(c)
     return cases, list(goals.values())
 
 
@@ -291,7 +300,7 @@ def quadratic(M: list[list[int]], rows: list[list[int]]) -> int:
 
 @dataclass
 class Node:
-    """The points of `box` whose input to Relu k lies in ``z[k]``, over 2^grid: at first, by interval arithmetic."""
+    """The points of `box` and `ball` whose input to Relu k is in ``z[k]``, over 2^grid: at first, by box arithmetic."""
 
     net: Network
     grid: int
@@ -299,6 +308,7 @@ class Node:
     open: frozenset[int]  # the groups not yet proved unreachable here
     z: tuple[Ends, ...] = ()
     empty: bool = False  # some interval was found empty: the node holds no point
+    ball: Ball | None = None
 
     def __post_init__(self) -> None:
         for k in range(len(self.z), len(self.net.masks)):
@@ -329,7 +339,7 @@ class Node:
         s, out = max(self.grid, q, 0 if all(mask) else p), []  # g is over 2^s
         c, up = max(p, s), T - max(p, s) - self.grid
         for j, (col, on, lo, hi) in enumerate(zip(v, mask, *self.z[k][:2], strict=True)):
-            slope = advice.slopes.get((k, j), 255 if hi > -lo else 0)
+            slope = advice.slopes.get((k, j), 255 if hi << 10 > -1025 * lo else 0)
             if (k, j) in advice.lifted:
                 lane, lo, hi = 1 + list(advice.lifted).index((k, j)), min(lo, 0), max(hi, 0)
                 above, relu, chord, box = (n * f << c - q for n in advice.lifted[k, j])
@@ -370,15 +380,64 @@ class Node:
             M[0] = [m + (n << T - p) - lost for m, n, lost in zip(M[0], gain, loss, strict=True)]
         return v, p, M, T
 
+    def lowest(self, v: Sequence[int]) -> int:
+        """Bound v . x from below, over 2^grid times the denominator of the box.
+
+        In a ball of radius R about c let d = x - c, lo <= d <= hi. With any multiplier m >= 0 of what R allows,
+
+            norm 1    v . d >= sum_i min over d_i of (v_i d_i + m |d_i|) - m R
+            norm 2    v . d >= sum_i min over d_i of (v_i d_i + m d_i^2) - m R^2
+            norm 0    v . d >= - the sum of the R largest gains, as all other d_i are 0
+
+        The m that is chosen is best: that at which the minimisers use up R, first where they gain most.
+        """
+        (lo, hi, den), v = self.box, [n << self.grid for n in v]
+        corner: int = sum(n * (low if n > 0 else high) for n, low, high in zip(v, lo, hi, strict=True))
+        if not self.ball:
+            return corner
+        norm, centre, radius, d = self.ball
+        c, R = [n * (den // d) for n in centre], radius * (den // d)
+        lo, hi, at_c = list(map(sub, lo, c)), list(map(sub, hi, c)), sum(map(mul, v, c))
+        size, ends = list(map(abs, v)), list(zip(v, lo, hi, strict=True))
+        used = [max(0, low, -high) for low, high in zip(lo, hi, strict=True)]
+        reach = [max(0, -low if n > 0 else high) for n, low, high in ends]
+        if norm == 0:
+            bound = -sum(sorted(map(mul, size, reach))[max(0, len(v) - radius // d) :])
+        elif norm == 1:
+            order = sorted(zip(size, map(sub, reach, used), strict=True), reverse=True)
+            spent = accumulate((max(0, e) for _, e in order), initial=sum(used))
+            m = next((n for (n, _), e in zip(order, islice(spent, 1, None), strict=True) if e >= R), 0)
+            bound = sum(min(n * z + m * abs(z) for z in (a, b, min(max(a, 0), b))) for n, a, b in ends) - m * R
+        else:
+            k, slope, left = self.grid + (R + max(size)).bit_length(), 0, R * R - sum(map(mul, used, used))
+            moves = [(n * n, a * a, b * b) for n, a, b in zip(size, used, reach, strict=True) if n and a < b]
+            starts = [((a << 2 * k) // n, n, a) for n, a, _ in moves]  # from t = 1 / m^2 on, d_i^2 is t v_i^2
+            for t, n, a in sorted(starts + [((b << 2 * k) // n, -n, -b) for n, _, b in moves]):
+                if slope * t >= left << 2 * k:
+                    m = isqrt((slope << 2 * k) // left) if slope and left > 0 else max(size) << 2 * k  # twice, over 2^k
+                    break
+                slope, left = slope + n, left + a
+            else:
+                m = 0
+            twice = (
+                (-(n * n) << 2 * k) // m
+                if a * m <= -n << k <= b * m and m
+                else min((n * z << k + 1) + m * z * z for z in (a, b))
+                for n, a, b in ends
+            )
+            bound = (sum(twice) - m * R * R) >> k + 1
+        found: int = at_c + bound
+        return max(corner, found)
+
     def least(self, k: int, signs: list[tuple[int, int]]) -> list[int]:
         """Return lower bounds over 2^grid on sign * z_j, for pairs of j and sign, z the input of Relu k."""
         if not 0 < len(signs) <= LANES:
             return self.least(k, signs[:LANES]) + self.least(k, signs[LANES:]) if signs else []
-        (lo, hi, den), n = self.box, len(self.net.masks[k])
-        v = [[sign * (i == j) for j, sign in signs] for i in range(n)]
+        v, den = [[sign * (i == j) for j, sign in signs] for i in range(len(self.net.masks[k]))], self.box[2]
         v, p, M, T = self.walk(self.net.layers.index(k), v, RULE)
-        ends = zip(*([x * (a if x > 0 else b) for x in col] for col, a, b in zip(v, lo, hi, strict=True)), strict=True)
-        return [((sum(es) << T - p) + m * den << self.grid) // (den << T) for es, m in zip(ends, M[0], strict=True)]
+        ends = map(self.lowest, zip(*v, strict=True))
+        p += self.grid
+        return [((end << T - p) + m * den << self.grid) // (den << T) for end, m in zip(ends, M[0], strict=True)]
 
     def close(self, case: Case, mu: list[int], advice: Advice = RULE) -> tuple[int, int]:
         """Return D, at most mu . atoms on the node: if it is positive, no point of the node is in the case."""
@@ -389,6 +448,9 @@ class Node:
                 (x if kind == "X" else y)[i] += factor * n
         advice = advice._replace(factor=case.scale)  # as all numbers of the case are
         v, p, M, T = self.walk(len(self.net.layers), [[n, *[0] * len(advice.lifted)] for n in y], advice)
+        if not advice.lifted:
+            end = self.lowest([c + (n << p) for (c,), n in zip(v, x, strict=True)])
+            return (end << T - p - self.grid) + (M[0][0] + (total << T)) * den, den << T
         M, rows = [[m * den for m in row] for row in M], []
         M[0][0] += total * den << T
         for i, (column, n, a, b) in enumerate(zip(v, x, lo, hi, strict=True)):
@@ -404,7 +466,9 @@ class Node:
         for k, mask in enumerate(self.net.masks):
             position = self.net.layers.index(k)
             self.meet(k, *self.outward(self.entering(position))[:2])
-            if position > 1 and isinstance(self.net.layers[position - 1], Affine) and not self.empty:  # else no gain
+            if (
+                position > (not self.ball) and isinstance(self.net.layers[position - 1], Affine) and not self.empty
+            ):  # else no gain
                 lo, hi = map(list, self.z[k][:2])
                 unstable = [j for j, (on, a, b) in enumerate(zip(mask, lo, hi, strict=True)) if on and a < 0 < b]
                 ends = self.least(k, [(j, 1) for j in unstable] + [(j, -1) for j in unstable])
@@ -419,7 +483,17 @@ class Node:
         m = mantissa * (den << exponent if exponent >= 0 else den >> -exponent)
         need(lo[i] < m < hi[i], f"the split of input {i} is not inside its interval", Rejected)
         below, above = (lo, [*hi[:i], m, *hi[i + 1 :]], den), ([*lo[:i], m, *lo[i + 1 :]], hi, den)
-        return replace(self, box=below), replace(self, box=above)
+        return replace(self, box=below).outside(), replace(self, box=above).outside()
+
+    def outside(self) -> Node:
+        """Mark the node as empty if the nearest point of its box is not in the ball."""
+        if self.ball:
+            norm, centre, radius, d = self.ball
+            c, R = [n * (self.box[2] // d) for n in centre], radius * (self.box[2] // d)
+            away = [max(0, low - n, n - high) for n, low, high in zip(c, *self.box[:2], strict=True)]
+            distance = sum(map(bool, away)) * self.box[2] if norm == 0 else sum(n**norm for n in away)
+            self.empty = self.empty or distance > (R if norm < 2 else R * R)
+        return self
 
     def split_neuron(self, k: int, j: int) -> tuple[Node, Node]:
         """Return the parts z_j <= 0 and z_j >= 0."""
@@ -528,7 +602,7 @@ def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, st
     for members in goals:
         mine = [cases[c] for c in members]
         net.bounded(mine[0].box)
-        stack = [Node(net, grid, mine[0].box, frozenset(range(len(mine))))]
+        stack = [Node(net, grid, mine[0].box, frozenset(range(len(mine))), ball=mine[0].ball).outside()]
         while stack:
             stack += reversed(visit(stack.pop(), mine, records))
             need(len(stack) <= MAX_WAITING, f"more than {MAX_WAITING} nodes are waiting")
@@ -541,6 +615,9 @@ def refute(net: Network, case: Case, x: list[int], den: int) -> None:
     """Require that the point x / den violates the case for certain."""
     lo, hi, d = case.box
     need(all(a * den <= v * d <= b * den for a, v, b in zip(lo, x, hi, strict=True)), "outside the box", Rejected)
+    here = [v * d for v in x]
+    node = Node(net, 0, (here, here, den * d), frozenset(), ball=case.ball)
+    need(not node.outside().empty, "outside the ball", Rejected)
     ends = x, x, den
     net.bounded(ends)
     for layer in net.layers:
@@ -566,14 +643,18 @@ def check(network: bytes, property_: bytes, certificate: BinaryIO) -> str:
     if header["kind"] == "verified":
         need(0 <= header["grid"] <= MAX_GRID, "header: the grid is out of range")
         nodes = prove(net, cases, goals, header["grid"], certificate)
-        statement = "no real point, from lower to upper of a case, has all unsafe conditions of that case"
+        statement = (
+            "no real point of a case, from lower to upper and in its ball, has all unsafe conditions of that case"
+        )
         verdict = f"proof: {len(goals)} boxes, {nodes} nodes\nPROVED"
     else:
         c, verdict = header["case"], "REFUTED"
         need(0 <= c < len(cases) and len(header["x"]) == net.inputs, "header: no such case, or a point of another size")
         need(not certificate.read(1), "data follow the certificate")
         refute(net, cases[c], *common(header["x"], "header"))
-        statement = f"this point x, from lower to upper of case {c}, has all unsafe conditions of that case"
+        statement = (
+            f"this point x, from lower to upper of case {c} and in its ball, has all unsafe conditions of that case"
+        )
     return f"""certificate: {line[:MAX_SHOWN].decode().strip()}
 network: {net.inputs} inputs X, {sum(map(sum, net.masks))} ReLU neurons, {net.outputs} outputs Y
 semantics: {net.semantics}; for all coefficients within the slack and all errors within the absolute of their row

@@ -31,7 +31,7 @@ from optverify.modelling.moments import with_moments
 from optverify.modelling.named import Named, named
 from optverify.modelling.reading import Reading, to_program
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Box, Query, boxes_only
 from optverify.results import ModelBound
 from optverify.search.integers import least, proved
 from optverify.solvers.solution import Solver
@@ -165,6 +165,7 @@ def _encode(
         region = question
         linear = Linear({}) if objective is None else linear_objective(network, objective)
         forms = [-linear if sense == "max" else linear]
+    boxes_only([region])
     if region.size != network.n_inputs:
         raise ShapeError(f"the region has {region.size} inputs, the network {network.n_inputs}")
     bounds = crown(network, region.outward.take(None))[0].take(0)

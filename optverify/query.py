@@ -18,6 +18,7 @@ from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
 from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.network import Affine, Network
+from optverify.norms import Cut, Norm, length
 from optverify.report import html, text
 from optverify.semantics import REAL, Semantics, named
 
@@ -122,6 +123,86 @@ class Box:
         return [min(max(rational(v), a), b) for a, v, b in zip(self.lower, x, self.upper, strict=True)]
 
 
+@dataclass(frozen=True)
+class Ball(Box):
+    """The points of a box within a distance of a centre.
+
+    Certificates of radii are about balls; `verify` and the other questions take boxes.
+
+    Parameters
+    ----------
+    lower, upper : sequences of n numbers
+    norm : "2", "1" or "0"
+        "0" counts the inputs that differ.
+    centre : sequence of n numbers
+    radius : number
+
+    Raises
+    ------
+    InputError, ShapeError
+        As for a box; the centre has another size, the radius is negative, or there is no such norm.
+    """
+
+    norm: Norm
+    centre: tuple[Fraction, ...]
+    radius: Fraction
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        centre, radius = tuple(rational(v) for v in _flat(self.centre)), rational(self.radius)
+        if len(centre) != self.size:
+            raise ShapeError(f"the centre has {len(centre)} values, the box {self.size} inputs")
+        if self.norm not in ("2", "1", "0"):
+            raise InputError(f"a ball is of the norm 2, 1 or 0, not {self.norm!r}: for inf, take Box.around")
+        if radius < 0:
+            raise InputError("the radius of a ball must not be negative")
+        if not all(np.isfinite(nearest(v)) for v in (*centre, radius)):
+            raise InputError("the centre or the radius of a ball is beyond the float64 range")
+        object.__setattr__(self, "centre", centre)
+        object.__setattr__(self, "radius", radius)
+
+    @classmethod
+    def of(cls, box: Box, norm: Norm, centre: Sequence[Number], radius: Number) -> Ball:
+        """Return the part of a box that is in a ball, with the box as small as the ball allows."""
+        x, r = [rational(v) for v in _flat(centre)], rational(radius)
+        if norm == "0" or len(x) != box.size:
+            return cls(box.lower, box.upper, norm, tuple(x), r)
+        lower = [max(a, v - r) for a, v in zip(box.lower, x, strict=True)]
+        upper = [min(b, v + r) for b, v in zip(box.upper, x, strict=True)]
+        return cls(tuple(lower), tuple(upper), norm, tuple(x), r)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, within {nearest(self.radius):g} of a point in the norm {self.norm}"
+
+    @cached_property
+    def outward(self) -> Cut:
+        """The smallest box around the box, cut by a ball that is as much larger as its centre is rounded."""
+        box, centre = super().outward, np.array([nearest(v) for v in self.centre])
+        off = length(self.norm, [v - Fraction(c) for v, c in zip(self.centre, centre.tolist(), strict=True)])
+        radius = self.radius if self.norm == "0" else self.radius + Fraction(off)
+        return Cut(box.lower, box.upper, self.norm, centre, round_up(radius))
+
+    def contains(self, x: Sequence[Fraction]) -> bool:
+        """Tell exactly whether a point lies in the box and in the ball."""
+        if not super().contains(x):
+            return False
+        d = [abs(v - c) for v, c in zip(x, self.centre, strict=True)]
+        if self.norm == "0":
+            return sum(v != 0 for v in d) <= self.radius
+        return sum(d) <= self.radius if self.norm == "1" else sum(v * v for v in d) <= self.radius**2
+
+
+def boxes_only(regions: Iterable[Box]) -> None:
+    """Refuse balls.
+
+    Raises
+    ------
+    InputError
+    """
+    if any(isinstance(region, Ball) for region in regions):
+        raise InputError("this is a question about boxes, and a region is a ball: ask for the radius instead")
+
+
 def _flat(values: object) -> list[Number]:
     if isinstance(values, int | float | str | Fraction):
         return [values]
@@ -140,7 +221,7 @@ class Case:
 
     Parameters
     ----------
-    region : Box
+    region : Box or Ball
     unsafe : tuple of Atom
         Linear conditions on inputs and outputs. Strict ones are closed for proving and strict for
         witnesses. No atom at all means that every point is unsafe.
@@ -315,6 +396,8 @@ class Query:
         sha = hashlib.sha256(f"optverify query 1\n{self.n_inputs} {self.n_outputs}\n".encode())
         for case in self.cases:
             ends = (*case.region.lower, *case.region.upper)
+            if isinstance(case.region, Ball):
+                ends = (*ends, Fraction(case.region.norm), *case.region.centre, case.region.radius)
             sha.update(f"case {' '.join(map(_hexadecimal, ends))}\n".encode())
             for atom in case.unsafe:
                 terms = [f"{kind}{i} {_hexadecimal(c)}" for (kind, i), c in sorted(atom.linear.terms.items())]
@@ -384,7 +467,7 @@ class Goal:
     ----------
     network : Network
         Its outputs t are the left sides of the distinct atoms.
-    region : Box
+    region : Box or Ball
     groups : tuple of tuple of int
         One per case: the rows that must all be <= 0 for the case to be reached.
     cases : tuple of int

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optverify.checker import surely
 from optverify.interval import Array, Interval
 from optverify.proof import Advice
-from optverify.safe.multipliers import Frame, relu_slopes
+from optverify.safe.multipliers import STEEP, Frame, relu_slopes
 
 BITS = 11
 """Of the mantissa of a number."""
@@ -97,7 +97,7 @@ class _Rounding:
             # Whether a neuron is unstable must not depend on rounding where its slope is stored.
             clear = (z.lower < -CLEAR * width) & (z.upper > CLEAR * width)
             slope = np.rint(255.0 * np.clip(np.nan_to_num(given / v), 0.0, 1.0))
-            balanced = np.abs(z.lower + z.upper) <= CLEAR * width
+            balanced = np.abs(STEEP * z.lower + z.upper) <= CLEAR * width
             sloped = known & clear & (v > 0) & ((slope != 255.0 * below) | balanced)
             below = np.where(sloped, slope / 255.0, below)
             g = np.maximum(v, 0.0) * below + np.minimum(v, 0.0) * above

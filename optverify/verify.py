@@ -15,7 +15,7 @@ from optverify.deployment import deployed
 from optverify.errors import CertificateError, InputError, expect
 from optverify.io.files import replacing
 from optverify.network import Network
-from optverify.query import Query
+from optverify.query import Query, boxes_only
 from optverify.results import Certificate, Verdict, Verification, versions
 from optverify.search.branching import Branching, Hybrid
 from optverify.search.cascade import Cascade
@@ -117,6 +117,7 @@ def verify(
     original, network = network, deployed(network, arithmetic)
     if certificate is not None or save is not None:
         network_digest(network), property_digest(query)  # what cannot be written is an error before the work
+    boxes_only(case.region for case in query.cases)
     goals = query.goals(network)
     with (
         one_thread(),

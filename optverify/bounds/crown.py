@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from optverify.interval import Array, Interval
 from optverify.network import Network, Relu
+from optverify.norms import Cut
 from optverify.preactivation import Bounds
 from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Unit
 
@@ -46,7 +47,7 @@ def crown(
     Zhang et al., NeurIPS 2018, theorem 3.2; here every number goes through
     :class:`optverify.safe.multipliers.Frame` and is rigorous.
     """
-    frame = Frame(network, region)
+    frame, first = Frame(network, region), 0 if isinstance(region, Cut) else 1
     found: list[Interval] = []
     for position, layer in enumerate(network.layers):
         if isinstance(layer, Relu):
@@ -56,8 +57,8 @@ def crown(
             open_ = layer.mask & (z.lower < 0) & (z.upper > 0)
             if anew is not None:
                 open_ &= anew[:, None]
-            # Below the second layer interval arithmetic is already exact.
-            if position >= 2 and open_.any() and not isinstance(network.layers[position - 1], Relu):
+            # Below the second layer interval arithmetic is already exact on boxes.
+            if position > first and open_.any() and not isinstance(network.layers[position - 1], Relu):
                 frame.refine(_both_sides(frame, open_))
             found.append(frame.inputs[-1])
         frame.step()

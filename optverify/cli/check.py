@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
     )
     check.add_argument("certificate", metavar="FILE")
     check.add_argument("--network", required=True, metavar="NET", help="the .onnx or .nnet file that it is about")
-    check.add_argument("--property", required=True, metavar="PROP", help="the .vnnlib file that it is about")
+    check.add_argument("--property", required=True, metavar="PROP", help="the .vnnlib or .json file that it is about")
     check.add_argument("--exact", action="store_true", help="by the independent kernel, in exact integers (slower)")
     check.set_defaults(run=_run)
 

@@ -30,7 +30,7 @@ def add_to(commands: Commands) -> None:
     radius.add_argument(
         "--targets", type=whole_numbers, metavar="J,J", help="classes that must not win (default: all others)"
     )
-    radius.add_argument("--certificate", metavar="FILE", help="write a proof of the lower end (inf only)")
+    radius.add_argument("--certificate", metavar="FILE", help="write a proof of the lower end")
     radius.set_defaults(run=_radius)
 
     box = commands.add_parser("box", help="a maximal safe box around an input, or the smallest box around a class")
@@ -70,13 +70,14 @@ def add_to(commands: Commands) -> None:
 def _radius(options: argparse.Namespace) -> int:
     from optverify.io import load
     from optverify.io.points import load_point
-    from optverify.measures.radius import radius
+    from optverify.measures.radius import proof_files, radius
+    from optverify.norms import norm_of
 
     check_solver(options.solver)
     if options.input is None:
         raise InputError("radius needs --input FILE")
-    beside = None if options.certificate is None else options.certificate + ".vnnlib"
-    refuse_overwriting([options.json, options.certificate, beside], [options.network, options.input])
+    proof = () if options.certificate is None else proof_files(options.certificate, norm_of(options.norm))
+    refuse_overwriting([options.json, *proof], [options.network, options.input])
     with json_output(options.json) as write, live_line(options.quiet) as report:
         answer = radius(
             load(options.network, format=named(options.semantics or REAL).format),

@@ -52,7 +52,7 @@ def load(source: Any, input_shape: Sequence[int] | None = None, format: str = ""
 
 
 def load_property(path: str | os.PathLike[str]) -> Query:
-    """Read a property from a VNN-LIB file (``.vnnlib`` or ``.vnnlib.gz``).
+    """Read a property: VNN-LIB, or the exact text that certificates are about; plain, or compressed with gzip.
 
     Raises
     ------

@@ -29,6 +29,7 @@ from optverify.errors import InputError, ParseError
 from optverify.expressions import Atom, Linear
 from optverify.io import vnnlib2
 from optverify.io.conditions import Formula, Node, cases, compare, decimal, settle
+from optverify.io.exact import parse_exact
 from optverify.io.grammar import (
     Misfit,
     add,
@@ -40,7 +41,7 @@ from optverify.io.grammar import (
     run,
     word_at,
 )
-from optverify.query import Box, Query
+from optverify.query import Box, Query, boxes_only
 from optverify.semantics import REAL
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def read_vnnlib(path: str | PathLike[str]) -> Query:
     Parameters
     ----------
     path : str or path
-        VNN-LIB 1.0 or 2.0, plain or compressed with gzip; all recognised by the content.
+        VNN-LIB 1.0 or 2.0, or the exact text that certificates are about, plain or compressed with gzip; all
+        recognised by the content.
 
     Raises
     ------
@@ -189,7 +191,7 @@ def read_vnnlib(path: str | PathLike[str]) -> Query:
         line, start = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start)
         message = f"byte {data[error.start]:#04x} is not UTF-8: expected a VNN-LIB text"
         raise ParseError(message, source, line, error.start - start) from None
-    return parse_vnnlib(text, source)
+    return parse_exact(text, source) if text.startswith("{") else parse_vnnlib(text, source)
 
 
 def parse_vnnlib(text: str, source: str = "<vnnlib>") -> Query:
@@ -276,8 +278,8 @@ def write_vnnlib(query: Query) -> str:
     Raises
     ------
     InputError
-        A number has more digits than :func:`parse_vnnlib` reads back; or the query is about a floating-point format,
-        which VNN-LIB 1.0 cannot say.
+        A number has more digits than :func:`parse_vnnlib` reads back; or the query is about a floating-point format
+        or a ball, which VNN-LIB 1.0 cannot say.
     """
     if query.under(None) is not REAL:
         raise InputError(f"the query is about {query.under(None)}, which VNN-LIB 1.0 cannot say")
@@ -285,6 +287,7 @@ def write_vnnlib(query: Query) -> str:
     lines += [f"(declare-const X_{i} Real)" for i in range(query.n_inputs)]
     lines += [f"(declare-const Y_{j} Real)" for j in range(query.n_outputs)]
     regions = {case.region for case in query.cases}
+    boxes_only(regions)
     conjunctions = [[_atom(atom) for atom in case.unsafe] for case in query.cases]
     if len(regions) == 1:
         lines += [f"(assert {bound})" for bound in _bounds(query.cases[0].region)]

@@ -2,7 +2,7 @@
 
 A node is a box and a set of signs of neurons; boxes are cut where there are few inputs, but for l0. Its key is a lower
 bound on the distance from x of the nearest point in it that could reach a group: each linear bound c . x + k of a
-group's row leaves a half-space, whose distance is known (:meth:`optverify.measures.norms.Ball.distance`). The least key
+group's row leaves a half-space, whose distance is known (:meth:`optverify.norms.Ball.distance`). The least key
 is taken first, so that at any time the least key of what is open is a lower end of the radius. Bounds of neurons are
 those over the ball, by the dual norm, just inside the best counterexample.
 """
@@ -10,31 +10,35 @@ those over the ball, by the dual norm, just inside the best counterexample.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify import solvers
 from optverify.bounds.ascent import ascend
+from optverify.bounds.crown import crown, output_bounds
 from optverify.formulations.program import Block, Cone, Program
 from optverify.formulations.reduced import Reduced, reduced
-from optverify.interval import Array, Interval
-from optverify.measures.norms import Ball
+from optverify.interval import Array
 from optverify.measures.polish import squared
 from optverify.measures.question import Question, inward, outward_radius
-from optverify.network import Network, Relu
+from optverify.norms import Cut
 from optverify.preactivation import Bounds
-from optverify.proof import NeuronSplit, Split
-from optverify.query import Goal
-from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored, Unit
+from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof, Split
+from optverify.query import Box, Goal
+from optverify.rounding import advice
+from optverify.safe.multipliers import Frame, LinearBounds, Stored, relu_slopes
 from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
-from optverify.search.node import Node, divide, known_bounds
+from optverify.search.leaf import whole
+from optverify.search.node import Node, boxes, divide, known_bounds
 from optverify.solvers import CONIC
 
 BATCH = 32
@@ -55,12 +59,44 @@ class Reach:
     stop : str
         Why it is not more; empty if the gap is closed.
     nodes, programs : int
+    proof : Proof
+        A tree over the ball of that radius, if it is positive.
     """
 
     radius: float
     stop: str
     nodes: int
     programs: int
+    proof: Proof
+
+
+@dataclass(frozen=True, eq=False)
+class Open:
+    """A node that is left.
+
+    Parameters
+    ----------
+    key : float
+        No point of the node nearer to the ball's centre reaches a group.
+    node : Node
+    proof : Proof
+    """
+
+    key: float
+    node: Node
+    proof: Proof
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A distance at which a group can be reached in a node, at the earliest, and what shows it."""
+
+    distance: float
+    close: Close
+
+
+Reasons = dict[Proof, dict[int, Found]]
+"""For each node and group."""
 
 
 class Tree:
@@ -91,17 +127,17 @@ class Tree:
         # A count is the same on most of a box: cutting it gains nothing.
         self.strategy = Hybrid(few_inputs=0) if question.norm == "0" else Hybrid()
         self.nodes = self.programs = 0
-        self.given_up = inf
         self._number = count()
-        self._open: list[tuple[float, int, Node]] = []
-        self._away: list[tuple[float, Node]] = []
+        self._open: list[tuple[float, int, Open]] = []
+        self._away: list[Open] = []
+        self._stuck: list[Open] = []
+        self._reasons: Reasons = {}
 
     def run(self, deadline: float) -> Reach:
         """Search until the gap is closed or the time is over; Ctrl-C leaves what is proved."""
-        hull = self.question.ball.box
-        root = Node(hull.lower, hull.upper, (), tuple(range(len(self.goal.groups))))
-        self._push(0.0, root)
-        stop = ""
+        box, root, stop = self.question.ball.box, Proof(), ""
+        self._push(Open(0.0, Node(box.lower, box.upper, (), tuple(range(len(self.goal.groups)))), root))
+        self._reasons[root] = self._at_centre()
         try:
             while self._open and self._lower() < self._wanted():
                 if time.monotonic() > deadline:
@@ -115,178 +151,210 @@ class Tree:
         lower = self._lower()
         if not stop and lower < self._wanted():
             stop = "some part with all signs fixed could not be decided"
-        return Reach(lower, stop, self.nodes, self.programs)
+        prune(root, self._reasons, outward_radius(lower, self.question.shift))
+        return Reach(lower, stop, self.nodes, self.programs, root)
+
+    def _at_centre(self) -> dict[int, Found]:
+        """Return what should close each group at x itself."""
+        values, found = self.goal.network(self.question.ball.centre), dict[int, Found]()
+        for group, members in enumerate(self.goal.groups):
+            found[group] = Found(0.0, Close(group, _unit(int(np.argmax(values[list(members)])), len(members))))
+        return found
 
     def _wanted(self) -> float:
         return self.question.wanted(self.gap)
 
     def _lower(self) -> float:
         """Return what is proved: the least key of what is not closed, in terms of distances from x."""
-        keys = [self.given_up, *(key for key, _ in self._away), *(self._open[0][:1] if self._open else ())]
-        return min(self._wanted(), inward(min(keys), self.question.shift))
+        keys = [left.key for left in (*self._away, *self._stuck)] + [key for key, _, _ in self._open[:1]]
+        return min(self._wanted(), inward(min(keys, default=inf), self.question.shift))
 
-    def _push(self, key: float, node: Node) -> None:
-        heappush(self._open, (key, next(self._number), node))
+    def _push(self, left: Open) -> None:
+        heappush(self._open, (left.key, next(self._number), left))
 
     def _round(self) -> None:
         ball = self.question.ball.within(outward_radius(self._wanted(), self.question.shift))
+        # Whenever an interrupt comes, each node is in one of the lists, or what became of it is.
         while self._open and len(self._away) < min(BATCH, self.nodes + 1):
-            key, _, node = self._open[0]
-            if self._away and not self._same_box(node):
-                break
-            if key < ball.radius:
-                self._away.append((key, node))
+            left = self._open[0][-1]
+            if left.key < ball.radius:
+                self._away.append(left)
             heappop(self._open)
         if self._away:
-            first = self._away[0][1]
-            children = self._expand(replace(ball, box=Interval(first.lower, first.upper)))
-            for key, node in children:
-                self._push(key, node)
+            for child in self._expand(ball):
+                self._push(child)
         self._away = []
 
-    def _same_box(self, node: Node) -> bool:
-        """Tell whether a node has the box of the batch: few do where inputs are split."""
-        first = self._away[0][1]
-        return first.lower is node.lower and first.upper is node.upper
-
-    def _expand(self, ball: Ball) -> list[tuple[float, Node]]:
-        some = [node for _, node in self._away]
+    def _expand(self, ball: Cut) -> list[Open]:
+        """Bound the nodes at hand; return what is left of them, divided."""
+        some = [left.node for left in self._away]
         self.nodes += len(some)
-        hull = ball.hull
-        if hull.empty.any():
-            return []
-        region = Interval(np.stack([hull.lower] * len(some)), np.stack([hull.upper] * len(some)))
-        bounds, frame = over(self.goal.network, ball, region, known_bounds(some))
-        rows = frame.lower(np.eye(self.goal.network.n_outputs), Slopes())
-        value = rows.constant + ball.least(rows.coefficients)
-        empty = np.broadcast_to(bounds.empty, len(some))
-        kept: list[tuple[int, float, Node]] = []
-        wanted = np.zeros(value.shape)
-        for b, (key, node) in enumerate(self._away):
+        region = ball.over(boxes(some))
+        region = region.over(region.outer)
+        bounds, frame = crown(self.goal.network, region, known_bounds(some))
+        rows = output_bounds(frame)
+        empty = region.outside | region.empty.any(axis=-1) | bounds.empty
+        kept: list[Open] = []
+        here: list[int] = []
+        wanted = np.zeros(rows.value.shape)
+        for b, left in enumerate(self._away):
             if empty[b]:
+                left.proof.empty = True
                 continue
-            left, nearest = [], inf
-            for group in node.groups:
-                members = list(self.goal.groups[group])
-                if (value[b, members] > 0).any():
-                    continue
-                group_key = self._key(ball, frame, b, members, rows, key)
-                if group_key < ball.radius:
-                    left.append(group)
-                    nearest = min(nearest, group_key)
-                    wanted[b, members] = 1.0
-            if left:
+            found = {group: self._found(region.take(b), frame, b, group, rows) for group in left.node.groups}
+            left = self._left(left, found, ball.radius)
+            wanted[b, [row for group in left.node.groups for row in self.goal.groups[group]]] = 1.0
+            if left.node.groups:
                 layers = tuple(z.take(b) for z in bounds.layers)
-                kept.append((b, nearest, replace(node, layers=layers, groups=tuple(left))))
-        return self._split(ball, frame, bounds, rows, wanted, kept) if kept else []
+                kept.append(replace(left, node=replace(left.node, layers=layers)))
+                here.append(b)
+        return self._split(region, frame, bounds, rows, wanted, here, kept) if kept else []
 
-    def _key(self, ball: Ball, frame: Frame, b: int, members: list[int], rows: LinearBounds, key: float) -> float:
-        """Return how near a group can be reached in a node, at most the ball's radius."""
-        found = max(key, float(ball.distance(rows.coefficients[b, members], rows.constant[b, members]).max()))
-        if found >= ball.radius:
-            return found
-        part = frame.take([b])
-        worst = members[int(np.argmax(rows.value[b, members]))]
-        objective = np.eye(frame.network.n_outputs)[[worst]]
-        better = part.lower(objective[:, None], ascend(part, objective, lowest=ball.lowest))
-        return max(found, float(ball.distance(better.coefficients[0], better.constant[0])[0]))
+    def _left(self, left: Open, found: dict[int, Found], radius: float) -> Open:
+        """Return a node with the groups that may be reached within the radius; remember why others are not."""
+        reasons = self._reasons.setdefault(left.proof, {})
+        for group, one in found.items():
+            if group not in reasons or one.distance > reasons[group].distance:
+                reasons[group] = one
+        groups = {g: max(left.key, reasons[g].distance) for g in found}
+        groups = {g: distance for g, distance in groups.items() if distance < radius}
+        return Open(min(groups.values(), default=inf), replace(left.node, groups=tuple(groups)), left.proof)
+
+    def _found(self, region: Cut, frame: Frame, b: int, group: int, rows: LinearBounds) -> Found:
+        """Bound the distance at which a group is reached in a node."""
+        members = list(self.goal.groups[group])
+        distances = region.distance(rows.coefficients[b, members], rows.constant[b, members])
+        first = int(np.argmax(distances))
+        found = Found(float(distances[first]), Close(group, _unit(first, len(members)), steep(frame, b)))
+        if found.distance < region.radius:
+            worst, part = int(np.argmax(rows.value[b, members])), frame.take([b])
+            objective = np.eye(frame.network.n_outputs)[[members[worst]]]
+            multipliers = ascend(part, objective, lowest=region.lowest)
+            better = part.lower(objective[:, None], multipliers)
+            distance = float(region.distance(better.coefficients[0], better.constant[0])[0])
+            if distance > found.distance:
+                g = [values[0, 0] for values in multipliers.g]
+                found = Found(distance, Close(group, _unit(worst, len(members)), given(g, frame.network.masks)))
+        return found
 
     def _split(
         self,
-        ball: Ball,
+        region: Cut,
         frame: Frame,
         bounds: Bounds,
         rows: LinearBounds,
         wanted: Array,
-        kept: list[tuple[int, float, Node]],
-    ) -> list[tuple[float, Node]]:
-        here = [b for b, _, _ in kept]
-        self._try_points(ball, rows, wanted, here)
+        here: list[int],
+        kept: list[Open],
+    ) -> list[Open]:
+        self._try_points(region, rows, wanted, here)
         nodes = Nodes(frame.take(here), bounds.take(here), rows.take(here), wanted[here])
         unstable = sum((u.sum(axis=-1) for u in nodes.bounds.unstable(frame.network)), np.zeros(len(here), int))
-        children: list[tuple[float, Node]] = []
-        for k, (split, (b, key, node)) in enumerate(zip(self.strategy.choose(nodes), kept, strict=True)):
+        children: list[Open] = []
+        for k, (split, b, left) in enumerate(zip(self.strategy.choose(nodes), here, kept, strict=True)):
             if self.solver is not None and unstable[k] <= FEW:
-                key, node, split = self._by_program(ball, frame.take([b]), bounds.take(b), key, node, split)
-                if not node.groups:
+                left, split = self._by_program(region.take(b), frame.take([b]), bounds.take(b), left, split)
+                if not left.node.groups:
                     continue
             if split is None:
-                self.given_up = min(self.given_up, key)
+                self._stuck.append(left)
             else:
-                children += [(key, child) for child in divide(node, split)]
+                halves = (Proof(), Proof())
+                left.proof.split, left.proof.children = split, halves
+                pairs = zip(divide(left.node, split), halves, strict=True)
+                children += [Open(left.key, child, proof) for child, proof in pairs]
         return children
 
-    def _try_points(self, ball: Ball, rows: LinearBounds, wanted: Array, here: list[int]) -> None:
+    def _try_points(self, region: Cut, rows: LinearBounds, wanted: Array, here: list[int]) -> None:
         """Look for nearer counterexamples where the linear bounds come to 0 first."""
         b, row = np.nonzero(wanted[here])
-        points = ball.nearest(rows.coefficients[here][b, row], rows.constant[here][b, row])[:BATCH]
+        at = np.array(here)[b]
+        points = region.take(at).nearest(rows.coefficients[at, row], rows.constant[at, row])[:BATCH]
         with np.errstate(all="ignore"):
             values = np.nan_to_num(group_values(self.goal, self.goal.network(points)).min(axis=1), nan=inf)
         self.question.attack(self.rng, list(points[np.argsort(values)[:2]]), random=False)
 
     def _by_program(
-        self, ball: Ball, frame: Frame, bounds: Bounds, key: float, node: Node, split: Split | None
-    ) -> tuple[float, Node, Split | None]:
-        """Bound each group of a node by a program; return its key, what is left and where to split."""
-        left, nearest = [], inf
-        for group in node.groups:
+        self, region: Cut, frame: Frame, bounds: Bounds, left: Open, split: Split | None
+    ) -> tuple[Open, Split | None]:
+        """Bound each group of a node by a program; return what is left, and where to split."""
+        found: dict[int, Found] = {}
+        for group in left.node.groups:
             assert self.solver is not None
-            found, point, worst = program_distance(ball, frame, bounds, self.goal, group, self.solver)
+            one, point, worst = program_distance(region, frame, bounds, self.goal, group, self.solver)
             self.programs += 1
             if point is not None:
                 self.question.offer(point)
-            if found < ball.radius:
-                left.append(group)
-                nearest = min(nearest, max(key, found))
+            found[group] = one or self._reasons[left.proof][group]
+            if found[group].distance < region.radius:
                 split = worst or split
-        return nearest, replace(node, groups=tuple(left)), split
+        return self._left(left, found, region.radius), split
 
 
-def over(network: Network, ball: Ball, region: Interval, known: Bounds | None) -> tuple[Bounds, Frame]:
-    """Bound every pre-activation over a ball, as :func:`optverify.bounds.crown.crown` does over boxes.
+def prune(root: Proof, reasons: Reasons, radius: float) -> None:
+    """Close each group where its distance is large enough first, and leave out what is below where all are closed."""
+    stack = [(root, frozenset(reasons[root]))]
+    while stack:
+        node, left = stack.pop()
+        done = {group: one.close for group, one in reasons.get(node, {}).items() if one.distance >= radius}
+        node.closes, left = [done[group] for group in done if group in left], left.difference(done)
+        if not left:
+            node.split, node.children = None, ()
+        stack += [(child, left) for child in node.children]
 
-    Parameters
-    ----------
-    network : Network
-    ball : Ball
-    region : Interval, ends of shape (B, n_inputs)
-        The ball's hull, B times.
-    known : Bounds, (B, n_k) each, optional
-    """
-    frame, found = Frame(network, region), list[Interval]()
-    for position, layer in enumerate(network.layers):
-        if isinstance(layer, Relu):
-            if known is not None:
-                frame.refine(known.layers[len(found)])
-            z = frame.inputs[-1]
-            neurons = np.flatnonzero((layer.mask & (z.lower < 0) & (z.upper > 0)).any(axis=0))
-            if neurons.size and position and not isinstance(network.layers[position - 1], Relu):
-                sign = np.repeat([1.0, -1.0], neurons.size)
-                rows = frame.lower(Unit(np.concatenate([neurons, neurons]), sign), Slopes())
-                value = np.maximum(rows.value, rows.constant + ball.least(rows.coefficients))
-                lower, upper = np.full(z.shape, -np.inf), np.full(z.shape, np.inf)
-                lower[:, neurons], upper[:, neurons] = value[:, : neurons.size], -value[:, neurons.size :]
-                frame.refine(Interval(lower, upper))
-            found.append(frame.inputs[-1])
-        frame.step()
-    return Bounds(tuple(found)), frame
+
+def trim(root: Proof, box: Box) -> None:
+    """Leave out cuts that do not go through the box: the search had a larger one."""
+    stack = [(root, list(box.lower), list(box.upper))]
+    while stack:
+        node, lower, upper = stack.pop()
+        while (
+            isinstance(node.split, InputSplit) and not lower[node.split.index] < node.split.at < upper[node.split.index]
+        ):
+            only = node.children[int(node.split.at <= lower[node.split.index])]
+            node.closes, node.empty = node.closes + only.closes, node.empty or only.empty
+            node.split, node.children = only.split, only.children
+        for child, ends in zip(node.children, (upper, lower), strict=True) if node.children else ():
+            low, high = list(lower), list(upper)
+            if isinstance(node.split, InputSplit):
+                (high if ends is upper else low)[node.split.index] = Fraction(node.split.at)
+            stack.append((child, low, high))
+
+
+def _unit(index: int, size: int) -> tuple[int, ...]:
+    return tuple(int(i == index) for i in range(size))
+
+
+def steep(frame: Frame, b: int) -> Advice | None:
+    """Return the slopes that the rule has in a frame: over a smaller ball, with better bounds, it would have others."""
+    network = frame.network
+    slopes = [
+        np.where(z.lower < 0, 255.0 * relu_slopes(z)[0], np.nan)
+        for z in (frame.inputs[k].take(b) for k in network.relus)
+    ]
+    return advice(slopes, [np.full(values.shape, np.nan) for values in slopes], network.masks)
+
+
+def given(g: Sequence[Array], masks: Sequence[NDArray[np.bool_]]) -> Advice | None:
+    """Return multipliers as a certificate stores them, in full; NaN stands for the rule."""
+    return advice([np.full(values.shape, np.nan) for values in g], g, masks)
 
 
 def program_distance(
-    ball: Ball,
+    region: Cut,
     frame: Frame,
     bounds: Bounds,
     goal: Goal,
     group: int,
     solver: str | solvers.Solver,
-) -> tuple[float, Array | None, NeuronSplit | None]:
+) -> tuple[Found | None, Array | None, NeuronSplit | None]:
     """Bound the distance at which a group is reached in a node by the triangle relaxation, cut by the ball.
 
     An l0 ball is given by a convex set around it. Only the multipliers are taken from the program.
 
     Returns
     -------
-    float
+    Found or None
         Rigorous.
     (n_inputs,) float64 or None
         The program's point.
@@ -294,23 +362,26 @@ def program_distance(
         The neuron that it violates most.
     """
     rows = goal.groups[group]
-    relaxation = reduced(frame.network, frame.region.take(0), bounds, rows)
-    solution = solvers.get(CONIC if ball.norm == "2" else solver).solve(_with_ball(relaxation, ball))
-    best, kept = 0.0, relaxation.program.n_rows
+    relaxation = reduced(frame.network, region, bounds, rows)
+    solution = solvers.get(CONIC if region.norm == "2" else solver).solve(_with_ball(relaxation, region))
+    best, kept = None, relaxation.program.n_rows
     for vector, ray in ((solution.dual, False), (solution.ray, True)):
         found = relaxation.multipliers(None if vector is None else vector[:kept], ray=ray)
         if found is None:
             continue
+        weights, g = whole(*found)
         objective = np.zeros((1, 1, frame.network.n_outputs))
-        objective[0, 0, list(rows)] = np.nan_to_num(found[0])
-        bound = frame.lower(objective, Stored(found[1]))
-        best = max(best, float(ball.distance(bound.coefficients[0], bound.constant[0])[0]))
+        objective[0, 0, list(rows)] = weights
+        bound = frame.lower(objective, Stored(g))
+        distance = float(region.distance(bound.coefficients[0], bound.constant[0])[0])
+        if best is None or distance > best.distance:
+            best = Found(distance, Close(group, tuple(weights.tolist()), given(g, frame.network.masks)))
     if solution.primal is None:
         return best, None, None
-    return best, solution.primal[: ball.centre.size], relaxation.worst_neuron(solution.primal)
+    return best, solution.primal[: region.centre.size], relaxation.worst_neuron(solution.primal)
 
 
-def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
+def _with_ball(relaxation: Reduced, ball: Cut) -> Program:
     """Add the ball to a relaxation, with a variable s_i for the share that each input has of the radius.
 
     "1": |d_i| <= s_i, sum s_i <= R. "2": (d_i / R)^2 <= s_i, sum s_i <= 1, a second-order cone taken apart into
@@ -329,7 +400,7 @@ def _with_ball(relaxation: Reduced, ball: Ball) -> Program:
         right = np.concatenate([[1.0], cones])
         blocks = {"radius": Block(start, start + 1, Cone.NONNEG), **blocks}
     else:
-        width = np.ones(n) if ball.norm == "1" else np.maximum(ball.hull.upper - ball.hull.lower, 1e-300)
+        width = np.ones(n) if ball.norm == "1" else np.maximum(ball.outer.upper - ball.outer.lower, 1e-300)
         pick = csr_array((1.0 / width, (np.arange(n), np.arange(n))), shape=(n, A.shape[1]))
         identity: Any = eye_array(n)
         matrix = block_array([[A, None], [pick, -identity], [-pick, -identity], [None, total]])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from optverify.measures.norms import Norm
+from optverify.norms import Norm
 from optverify.report import html, text
 from optverify.semantics import REAL, named
 from optverify.witness import Witness

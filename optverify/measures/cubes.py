@@ -148,7 +148,7 @@ def at_root(question: Question) -> Lower:
     reach = min(question.upper, question.furthest())
     fractions = np.linspace(0.0, 1.0, RADII + 1)[1:]
     balls = [question.ball.within(outward_radius(reach * f, question.shift)) for f in fractions.tolist()]
-    regions = [ball.hull for ball in balls if np.isfinite(ball.radius)]
+    regions = [ball.outer for ball in balls if np.isfinite(ball.radius)]
     if not regions:
         return Lower(0.0, "x itself", "", None, 0, 0)
     lower, upper = (np.stack([getattr(r, end) for r in regions]) for end in ("lower", "upper"))

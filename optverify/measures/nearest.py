@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optverify.interval import Array
-from optverify.measures.norms import Ball
+from optverify.norms import Cut
 from optverify.query import Goal
 from optverify.search.attack import forward, gradients, group_values
 
@@ -16,13 +16,13 @@ STEPS = 25
 HALVINGS = 40
 
 
-def nearest_points(goal: Goal, ball: Ball, starts: Array, steps: int = STEPS) -> Array:
+def nearest_points(goal: Goal, ball: Cut, starts: Array, steps: int = STEPS) -> Array:
     """Return points that reach a group (in floating point), as near to the centre as was found, nearest first.
 
     Parameters
     ----------
     goal : Goal
-    ball : Ball
+    ball : Cut
         Its norm, centre and box count, not its radius.
     starts : (B, n) float64
     steps : int
@@ -69,7 +69,7 @@ def reached(goal: Goal, x: Array) -> NDArray[np.bool_]:
         return np.asarray((group_values(goal, goal.network(x)) <= 0).any(axis=-1))
 
 
-def shortened(goal: Goal, ball: Ball, points: Array) -> Array:
+def shortened(goal: Goal, ball: Cut, points: Array) -> Array:
     """Move counterexamples towards the centre as far as they stay what they are: along the segment, by bisection.
 
     For "0" single inputs are put back instead, those that moved least first.

@@ -16,8 +16,8 @@ from optverify import solvers
 from optverify.formulations.program import Block, Cone, Program
 from optverify.interval import Array, times
 from optverify.measures.nearest import reached, shortened
-from optverify.measures.norms import Ball
 from optverify.network import Affine, Network
+from optverify.norms import Cut
 from optverify.query import Goal
 from optverify.search.attack import forward, group_values
 from optverify.solvers import CONIC, LINEAR
@@ -31,14 +31,14 @@ SECONDS = 10.0
 Signs = list[NDArray[np.bool_]]
 
 
-def polished(goal: Goal, ball: Ball, point: Array, deadline: float = inf) -> Array:
+def polished(goal: Goal, ball: Cut, point: Array, deadline: float = inf) -> Array:
     """Return a counterexample that is not further from the centre than a given one.
 
     Parameters
     ----------
     goal : Goal
         The point reaches a group.
-    ball : Ball
+    ball : Cut
         Its norm (for "0" the point comes back), centre and box count.
     point : (n,) float64
     deadline : float, seconds of ``time.monotonic``
@@ -50,7 +50,7 @@ def polished(goal: Goal, ball: Ball, point: Array, deadline: float = inf) -> Arr
         return _polished(goal, ball, point, deadline)
 
 
-def _polished(goal: Goal, ball: Ball, point: Array, deadline: float) -> Array:
+def _polished(goal: Goal, ball: Cut, point: Array, deadline: float) -> Array:
     passed = forward(goal.network, point[None])
     rows = goal.groups[int(group_values(goal, passed[-1][0]).argmin())]
     best, known = point, float(ball.lengths(point))
@@ -85,7 +85,7 @@ def _flipped(signs: Signs, relu: int, index: int) -> Signs:
 
 
 def _on_piece(
-    network: Network, ball: Ball, group: tuple[int, ...], signs: Signs, known: float, seconds: float
+    network: Network, ball: Cut, group: tuple[int, ...], signs: Signs, known: float, seconds: float
 ) -> tuple[Array, list[tuple[int, int]]] | None:
     """Return the nearest point of a linear piece that reaches a group, None if none is within the known distance.
 

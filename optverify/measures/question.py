@@ -17,10 +17,10 @@ from optverify.expressions import Number, rational
 from optverify.interval import Array, nearest, round_down, round_up
 from optverify.measures.judge import Judge
 from optverify.measures.nearest import nearest_points
-from optverify.measures.norms import Ball, Norm, length
 from optverify.measures.polish import polished
 from optverify.network import Network
-from optverify.query import Box, Goal, Query, _flat
+from optverify.norms import Cut, Norm, length
+from optverify.query import Ball, Box, Goal, Query, _flat, boxes_only
 from optverify.semantics import REAL, Semantics
 from optverify.witness import Witness, examine
 
@@ -138,6 +138,7 @@ class Question:
     ceiling: float = inf
 
     def __post_init__(self) -> None:
+        boxes_only([self.domain])
         self.judge = Judge(deployed(self.network, self.semantics))
         (self.goal,) = self.query.goals(self.judge.network)
         self._doubts = 0
@@ -146,7 +147,8 @@ class Question:
         self.shift = 0.0 if self.norm == "0" else shift  # how far the ball's centre is from x
         # Rounded up: the ball in floating point holds the exact one.
         weights = None if self.weights is None else np.array([round_up(w) for w in self.weights])
-        self.ball = Ball(self.norm, centre, inf, self.domain.outward, weights)
+        box = self.domain.outward
+        self.ball = Cut(box.lower, box.upper, self.norm, centre, inf, weights)
 
     @property
     def domain(self) -> Box:
@@ -158,7 +160,11 @@ class Question:
         return length(self.norm, d if self.weights is None else [v / w for v, w in zip(d, self.weights, strict=True)])
 
     def region(self, radius: float) -> Box:
-        """Return the l-inf ball of a radius about x, cut by the domain, exactly."""
+        """Return the ball of a radius about x, cut by the domain, exactly; all of the domain if it is inf."""
+        if self.norm != "inf":
+            return Ball.of(self.domain, self.norm, self.x, min(radius, self.furthest()))
+        if radius == inf:
+            return self.domain
         box, weights = self.domain, self.weights or (Fraction(1),) * len(self.x)
         reach = [Fraction(radius) * w for w in weights]
         return Box(

@@ -21,9 +21,9 @@ from optverify.expressions import Number
 from optverify.io.files import replacing
 from optverify.measures import balls, cubes
 from optverify.measures.brackets import WHOLE, Bracket, Radius
-from optverify.measures.norms import Norm, norm_of
 from optverify.measures.question import Domain, Question, as_domain, as_point, below
 from optverify.network import Network
+from optverify.norms import Norm, norm_of
 from optverify.proof import Proof
 from optverify.query import Case, Query
 from optverify.results import versions
@@ -34,6 +34,9 @@ from optverify.search.workers import cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import LINEAR, name_of
 from optverify.solvers.solution import Solver
+
+SPARE = 1 / 16
+"""Part of the gap that goes to the certificate of a tree keyed by distance, whose bounds are all tight."""
 
 
 def radius(
@@ -84,8 +87,8 @@ def radius(
     seed, workers
         As in :func:`optverify.verify`; `workers` for "inf" only.
     certificate : str, optional
-        For "inf": a file for the proof of the lower end. The property that it proves, no counterexample in the box of
-        that radius, is written beside it with ``.vnnlib`` appended to the name.
+        A file for the proof of the lower end. The property that it proves, no counterexample in the ball of that
+        radius, is written beside it: see :func:`proof_files`.
 
     Returns
     -------
@@ -131,6 +134,11 @@ def radius(
     )
 
 
+def proof_files(certificate: str, norm: Norm) -> tuple[str, str]:
+    """Return the file of a certificate and that of its property: VNN-LIB, or the exact form, as that has no balls."""
+    return certificate, certificate + (".vnnlib" if norm == "inf" else ".json")
+
+
 def measure(
     question: Question,
     *,
@@ -150,10 +158,12 @@ def measure(
         raise InputError(f"only l-inf radii are about {question.semantics}; the others are over the reals")
     if question.semantics is not REAL and representable(question.domain, question.x, question.semantics) is None:
         raise InputError(f"the domain holds no {question.semantics} number")
-    if certificate is not None and question.norm != "inf":
-        raise InputError("only l-inf radii have certificates: the format is about boxes")
     with one_thread(), ExitStack() as stack:
-        streams = [stack.enter_context(replacing(certificate + end)) for end in ("", ".vnnlib")] if certificate else []
+        streams = (
+            [stack.enter_context(replacing(path)) for path in proof_files(certificate, question.norm)]
+            if certificate
+            else []
+        )
         if streams:
             property_text(_within(question, 0.0))  # what cannot be written is an error before the work
         method = Method(Hybrid(), solver, proof=bool(streams), seed=seed)
@@ -174,7 +184,7 @@ def _written(streams: list[BinaryIO], question: Question, lower: float, proof: P
 
 def _within(question: Question, radius: float) -> Query:
     """Ask whether no point of the box of a radius is a counterexample."""
-    region = question.region(radius) if radius < inf else question.domain
+    region = question.region(radius)
     cases = tuple(Case(region, case.unsafe) for case in question.query.cases)
     return replace(question.query, cases=cases)
 
@@ -195,6 +205,7 @@ class _Run:
         self.began, self.cpu = time.monotonic(), cpu_seconds()
         self.deadline = question.deadline = self.began + time_limit
         self.nodes = self.programs = 0
+        self.proved = 0.0  # the radius of the ball that the proof is about
 
     def bracket(self) -> tuple[float, str, Proof | None, str]:
         """Return the lower end, where it comes from, its proof, and why it is no better."""
@@ -213,15 +224,20 @@ class _Run:
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
                 self.nodes, self.programs = found.nodes, found.programs
             else:
-                tree = balls.Tree(question, self.gap, self.method.solver, rng, self._of_tree)
+                spare = SPARE * self.gap if self.method.proof and question.norm != "0" else 0.0
+                tree = balls.Tree(question, self.gap - spare, self.method.solver, rng, self._of_tree)
                 reach = tree.run(self.deadline)
-                lower, origin, proof, stop = reach.radius, "branch and bound on the distance", None, reach.stop
+                lower, origin, proof, stop = reach.radius, "branch and bound on the distance", reach.proof, reach.stop
                 self.nodes, self.programs = reach.nodes, reach.programs
-                lower += question.norm == "0"  # a count above it is the next one
+                if lower < question.furthest():  # what a checker loses by rounding must not matter
+                    lower *= 1.0 - 0.5 * spare
+                balls.trim(proof, question.region(lower))
         except KeyboardInterrupt:
             return 0.0, "the point is no counterexample", None, "interrupted"
         if not stop and question.witness is None and lower >= question.furthest():
             lower = inf
+        self.proved = min(lower, question.furthest())
+        lower += question.norm == "0"  # the next count
         if not stop and lower < min(below(question.upper, self.gap, question.norm), question.furthest()):
             stop = f"within rounding: some execution may violate at a distance of {question.ceiling:.6g}"
         return lower, origin, proof, stop
@@ -249,7 +265,7 @@ class _Run:
         question = self.question
         certified: bool | None = None
         if streams:
-            certified = proof is not None and _written(streams, question, lower, proof)
+            certified = proof is not None and _written(streams, question, self.proved, proof)
         if not stop:
             stop = WHOLE if lower == inf else "gap closed"
         if question.upper == 0:

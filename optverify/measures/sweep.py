@@ -14,10 +14,10 @@ from optverify.deployment import deployed
 from optverify.interval import nearest
 from optverify.measures.judge import Judge
 from optverify.measures.nearest import nearest_points, reached
-from optverify.measures.norms import Ball
 from optverify.measures.polish import polished
 from optverify.measures.results import Side
 from optverify.network import Network
+from optverify.norms import Cut
 from optverify.query import Box, Query
 from optverify.results import Verdict
 from optverify.semantics import REAL, Semantics
@@ -122,7 +122,7 @@ def _towards(judge: Judge, query: Query, axis: int, start: Fraction, witness: Wi
     centre[axis] = nearest(start)
     weights = np.full(centre.size, SIDEWAYS)
     weights[axis] = 1.0
-    ball = Ball("inf", centre, inf, region, weights)
+    ball = Cut(region.lower, region.upper, "inf", centre, inf, weights)
     tried = [point[None], nearest_points(goal, ball, point[None])]
     near = np.vstack(tried)
     near = near[np.argsort(ball.lengths(near))[:1]]

@@ -7,7 +7,7 @@ one multiplier g per output of each affine layer:
 * ``Relu`` (a = relu(z) where masked, else z): for ANY g,
   v . relu(z) >= g . z + sum_j h(v_j, g_j; l_j, u_j),  h(v, g; l, u) = min over z in [l, u] of v relu(z) - g z,
   attained at l, at u or, if l < 0 < u, at 0. Where the layer passes through, g = v.
-* at the inputs: the minimum of v . x over the box.
+* at the inputs: the minimum of v . x over the box, or a bound on it over the part in a ball (:mod:`optverify.norms`).
 
 Maximised over g this is the optimum of the triangle relaxation (its Lagrangian dual: Dvijotham et al.,
 UAI 2018, eq. 6; Salman et al., NeurIPS 2019, theorem 4.2); with g = slope * v it is CROWN (Zhang et al.,
@@ -32,7 +32,11 @@ from numpy.typing import NDArray
 from optverify.errors import ShapeError
 from optverify.interval import INFLATE, TINY, UNIT, Array, Interval, dot_error, down, times
 from optverify.network import Affine, Network, Relu
+from optverify.norms import Cut
 from optverify.preactivation import Bounds
+
+STEEP = 1.0 + 2.0**-10
+"""The rule takes the slope 1 where u > -l times this: u = -l is common, and there all checkers must agree."""
 
 
 class Multipliers(Protocol):
@@ -78,7 +82,7 @@ class Slopes:
     """The CROWN rule: g = slope * v, for which h has a closed form that costs half as much.
 
     Where v < 0 the slope is that of the chord, u / (u - l). Where v >= 0 it is that of a line below the ReLU
-    through 0: 1 if u > -l, else 0 (the choice of least area).
+    through 0: 1 if u > -l but for a margin (:data:`STEEP`), else 0 (the choice of least area).
     """
 
     def __call__(self, relu: int, v: Array, z: Interval) -> Array:  # noqa: ARG002
@@ -113,7 +117,7 @@ def relu_slopes(z: Interval) -> tuple[Array, Array]:
         # u / (u - l) in a form that cannot overflow.
         chord = 1.0 / (1.0 - z.lower / np.where(unstable, z.upper, 1.0))
         above = np.where(active, 1.0, np.where(unstable, chord, 0.0))
-        below = np.where(active | (unstable & (z.upper > -z.lower)), 1.0, 0.0)
+        below = np.where(active | (unstable & (z.upper > -STEEP * z.lower)), 1.0, 0.0)
         return below, np.nan_to_num(above, nan=1.0)
 
 
@@ -159,6 +163,7 @@ class Frame:
     ----------
     network : Network
     region : Interval, ends of shape (B, n_inputs)
+        A Cut, if it is boxes cut by a ball.
 
     Attributes
     ----------
@@ -282,6 +287,10 @@ class Frame:
             lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard[:, None]
             constant = down(down(total) - lost)
             value = down(down(total + ends.sum(-1)) - lost)
+            if isinstance(region, Cut):
+                value = np.maximum(
+                    value, down(constant + region.least(np.broadcast_to(v, (*value.shape, v.shape[-1]))))
+                )
             finite = kept & np.isfinite(value) & np.isfinite(constant) & _all_finite(v)
             shape = finite.shape
             return LinearBounds(
@@ -334,6 +343,8 @@ class Frame:
             terms += v.shape[-1] + 4
             lost = (lost + terms * UNIT * size) * INFLATE * INFLATE + self._guard.take(box, axis=0)
             value = down(down(total + ends.sum(-1)) - lost)
+            if isinstance(region, Cut):
+                value = np.maximum(value, down(down(down(total) - lost) + region.take(box).least(v[:, None, :])[:, 0]))
             return np.where(kept & np.isfinite(value) & _all_finite(v), value, -np.inf)
 
     def _start(self, objective: Unit) -> tuple[Array, Array, Array]:

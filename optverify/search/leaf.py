@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify import solvers
 from optverify.bounds.relaxed import Relaxed, frame_of, relaxed
@@ -74,6 +75,14 @@ def program_bound(
     return LeafBound(lower, solution.objective, point, relaxation.worst_neuron(primal), weights, g)
 
 
+def whole(mu: Array, g: Sequence[Array]) -> tuple[NDArray[np.int64], tuple[Array, ...]]:
+    """Scale weights of rows to whole numbers, and the multipliers with them; NaN where one is no number."""
+    with np.errstate(all="ignore"):
+        scale = LARGEST_WEIGHT / mu.max() if mu.size > 1 and mu.max() > 0 else 1.0
+        weights = np.rint(np.clip(np.nan_to_num(mu * scale), 0.0, LARGEST_WEIGHT)).astype(np.int64)
+        return weights, tuple(np.where(np.isfinite(values * scale), values * scale, np.nan) for values in g)
+
+
 def _best(
     frame: Frame, relaxation: Reduced, dual: Array | None, ray: Array | None
 ) -> tuple[float, tuple[int, ...], tuple[Array, ...]]:
@@ -83,11 +92,7 @@ def _best(
     for found in (relaxation.multipliers(dual), relaxation.multipliers(ray, ray=True)):
         if found is None:
             continue
-        mu, g = found
-        with np.errstate(all="ignore"):
-            scale = LARGEST_WEIGHT / mu.max() if len(rows) > 1 and mu.max() > 0 else 1.0
-            weights = np.rint(np.clip(np.nan_to_num(mu * scale), 0.0, LARGEST_WEIGHT)).astype(np.int64)
-            scaled = tuple(np.where(np.isfinite(values * scale), values * scale, np.nan) for values in g)
+        weights, scaled = whole(*found)
         objective = np.zeros((1, frame.network.n_outputs))
         objective[0, list(rows)] = weights
         value = frame.lower(objective, Stored(scaled)).value[:, 0]

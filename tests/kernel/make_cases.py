@@ -64,6 +64,12 @@ def case(box: list[tuple[Fraction | int, Fraction | int]], *atoms: Json) -> Json
     return {"lower": [list(v) for v in ends[0]], "upper": [list(v) for v in ends[1]], "unsafe": list(atoms)}
 
 
+def cut(part: Json, norm: int, centre: list[int], radius: tuple[int, int]) -> Json:
+    """Write a case in a ball."""
+    ball = {"norm": norm, "centre": [[v, 1] for v in centre], "radius": list(radius)}
+    return {"lower": part["lower"], "upper": part["upper"], **ball, "unsafe": part["unsafe"]}
+
+
 def property_(inputs: int, outputs: int, *cases: Json) -> Json:
     return {"format": "optverify property 1", "inputs": inputs, "outputs": outputs, "cases": list(cases)}
 
@@ -97,6 +103,8 @@ HALF = network(
     affine([[1, -1]], [0], 0, [1], [0], [65504]),
     semantics="float16",
 )
+# relu(x0 + x1 + 4): over the square at least 2, and less in no ball.
+SUM = network(2, affine([[1, 1]], [4]), relu(1), affine([[1]], [0]))
 UNIT = [(-1, 1)]
 SQUARE = [(-1, 1), (-1, 1)]
 THIRD = [(Fraction(-1, 3), Fraction(1, 3)), (Fraction(-1, 10), Fraction(1, 7))]
@@ -110,6 +118,12 @@ Y = ("Y", 0, 1, 1)
 FAR = property_(1, 1, case(UNIT, atom((1, 1), ("X", 0, -1, 1), Y)))
 PRODUCTS = [(0, (512, 0, 0, 598)), (1, (0, -792, 116, 86))]
 LIFTED = lifted(0, [1], 10, PRODUCTS, [], [(0, 878)])
+
+
+def less(norm: int, radius: tuple[int, int], value: tuple[int, int], low: Fraction | int = -1) -> Json:
+    """Say that SUM is at most a value, in a ball about 0 and the square [low, 1]^2."""
+    part = case([(low, 1), (low, 1)], atom((-value[0], value[1]), Y))
+    return property_(2, 1, cut(part, norm, [0, 0], radius))
 
 
 def accepted() -> dict[str, tuple[Json, Json, bytes]]:
@@ -183,6 +197,23 @@ def accepted() -> dict[str, tuple[Json, Json, bytes]]:
             split_input(0, 0, REFRESH + close(0, [1]), REFRESH + close(0, [1])),
         ),
         "no-layers-but-relu": (network(1, relu(1)), property_(1, 1, case(UNIT, atom((1, 1), Y))), close(0, [1])),
+        # The least values are 4 - sqrt(2), 4 - 1 and 4 - 1.
+        "ball-2": (SUM, less(2, (1, 1), (2585, 1000)), close(0, [1])),
+        "ball-1": (SUM, less(1, (1, 1), (2999, 1000)), REFRESH + close(0, [1])),
+        "ball-0": (SUM, less(0, (1, 1), (2999, 1000)), close(0, [1])),
+        "ball-0-of-a-part": (SUM, less(0, (3, 2), (2999, 1000)), close(0, [1])),
+        "ball-of-radius-0": (SUM, less(2, (0, 1), (3999, 1000)), REFRESH + close(0, [1])),
+        "ball-in-parts": (
+            SUM,
+            less(2, (1, 1), (2585, 1000)),
+            split_input(0, Fraction(-3, 4), REFRESH + close(0, [1]), REFRESH + close(0, [1])),
+        ),
+        "ball-outside": (SUM, less(2, (1, 1), (9, 1), Fraction(3, 4)), EMPTY),
+        "ball-outside-a-part": (
+            SUM,
+            less(1, (1, 1), (4, 1), Fraction(1, 4)),
+            split_input(0, Fraction(7, 8), REFRESH + close(0, [1]), EMPTY),
+        ),
         "no-cases": (ABSOLUTE, property_(1, 1), b""),
     }
 
@@ -198,6 +229,9 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
 
     def made(records: bytes) -> bytes:
         return build.verified(net, prop, records)
+
+    def ball(prop: Json, records: bytes) -> tuple[bytes, bytes]:
+        return dump(prop), build.verified(dump(SUM), dump(prop), records)
 
     def made_far(records: bytes) -> bytes:
         return build.verified(net, dump(FAR), records)
@@ -233,6 +267,26 @@ def rejected() -> dict[str, tuple[bytes, bytes, bytes, str]]:
             dump(property_(1, 1, case([(0, 65500)], atom((1, 1), Y)))),
             b"",
             "overflow",
+        ),
+        "ball-2": (dump(SUM), *ball(less(2, (1, 1), (2586, 1000)), REFRESH + close(0, [1])), "not positive"),
+        "ball-1": (dump(SUM), *ball(less(1, (1, 1), (3, 1)), REFRESH + close(0, [1])), "not positive"),
+        "ball-0": (dump(SUM), *ball(less(0, (2, 1), (2, 1)), close(0, [1])), "not positive"),
+        "ball-not-outside": (
+            dump(SUM),
+            *ball(less(2, (1, 1), (9, 1), Fraction(7, 10)), EMPTY),
+            "not known to be empty",
+        ),
+        "ball-other-radius": (
+            dump(SUM),
+            dump(less(2, (2, 1), (2585, 1000))),
+            build.verified(dump(SUM), dump(less(2, (1, 1), (2585, 1000))), close(0, [1])),
+            "another property",
+        ),
+        "point-outside-the-ball": (
+            dump(SUM),
+            dump(less(2, (1, 1), (9, 1))),
+            build.falsified(dump(SUM), dump(less(2, (1, 1), (9, 1))), 0, [Fraction(4, 5), Fraction(3, 4)]),
+            "outside the ball",
         ),
         "point-overflow": (
             dump(HALF),
@@ -332,6 +386,17 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
         "strict": (text(b'"strict":0', b'"strict":2', prop), "misplaced"),
         "sizes": (text(b'"inputs":1', b'"inputs":2', prop), "sizes"),
     }
+    round_ = dump(less(2, (1, 2), (1, 1)))
+    balls = {
+        "norm": (b'"norm":2', b'"norm":3', "misplaced"),
+        "norm-boolean": (b'"norm":2', b'"norm":true', "misplaced"),
+        "centre": (b'"centre":[[0,1],[0,1]]', b'"centre":[[0,1]]', "improper ball"),
+        "centre-denominator": (b'"centre":[[0,1],[0,1]]', b'"centre":[[0,1],[0,0]]', "denominator"),
+        "radius": (b'"radius":[1,2]', b'"radius":[-1,2]', "improper ball"),
+        "radius-denominator": (b'"radius":[1,2]', b'"radius":[1,-2]', "denominator"),
+        "order": (b'"norm":2,"centre":[[0,1],[0,1]]', b'"centre":[[0,1],[0,1]],"norm":2', "misplaced"),
+        "no-radius": (b',"radius":[1,2]', b"", "misplaced"),
+    }
     certificates = {
         "magic": (header(b"certificate 1", b"certificate 2"), "format 1"),
         "no-header": (build.MAGIC, "header"),
@@ -379,6 +444,9 @@ def malformed() -> dict[str, tuple[bytes, bytes, bytes, str]]:
     closed = build.verified(net, dump(groups), close(1, [1]) + close(1, [1]))
     found = {f"network-{name}": (bad, prop, good, words) for name, (bad, words) in networks.items()}
     found |= {f"property-{name}": (net, bad, good, words) for name, (bad, words) in properties.items()}
+    for name, (old, new, words) in balls.items():
+        found[f"property-ball-{name}"] = (dump(SUM), round_.replace(old, new), good, words)
+        assert found[f"property-ball-{name}"][1] != round_
     found |= {f"certificate-{name}": (net, prop, bad, words) for name, (bad, words) in certificates.items()}
     found["certificate-passed-through"] = (
         masked,
@@ -412,6 +480,10 @@ def main() -> None:
     write(HERE / "accept" / "point", *reach, build.falsified(*reach, 0, [Fraction(-1, 3), Fraction(-1, 10)]))
     loose = dump(MIXED), dump(property_(2, 1, case(SQUARE, atom((-9, 1), ("X", 0, 1, 1), Y))))
     write(HERE / "accept" / "point-slack", *loose, build.falsified(*loose, 0, [Fraction(1, 3), Fraction(1, 7)]))
+    for norm, radius in ((2, (1, 1)), (1, (7, 5)), (0, (5, 2))):  # 0.8^2 + 0.6^2 = 1
+        texts = dump(SUM), dump(less(norm, radius, (27, 5)))
+        point = build.falsified(*texts, 0, [Fraction(4, 5), Fraction(3, 5)])
+        write(HERE / "accept" / f"point-in-a-ball-{norm}", *texts, point)
     for name, (network_, prop_, certificate, message) in rejected().items():
         if not certificate:
             certificate = build.verified(network_, prop_, TREE if name != "no-atoms" else REFRESH + close(0))

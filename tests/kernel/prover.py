@@ -77,7 +77,7 @@ def certificate(seed: int, network: bytes, property_: bytes, grid: int = 40) -> 
     records = b""
     for members in goals:
         mine = [cases[c] for c in members]
-        tree = prove(rng, kernel.Node(net, grid, mine[0].box, frozenset(range(len(mine)))), mine)
+        tree = prove(rng, kernel.Node(net, grid, mine[0].box, frozenset(range(len(mine))), ball=mine[0].ball), mine)
         if tree is None:
             return None
         records += tree

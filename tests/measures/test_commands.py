@@ -32,8 +32,14 @@ def test_radius(inputs, tmp_path, capsys):
     assert "PROVED" in capsys.readouterr().out
     for norm in ("2", "1", "0"):
         given = ["radius", NET, "--input", inputs, *AREA, "--norm", norm, "--json", "-", "--time-limit", "0.3"]
-        assert main(given) in (0, 2)
-        assert json.loads(capsys.readouterr().out)["norm"] == norm
+        proof = str(tmp_path / norm)
+        assert main([*given, "--certificate", proof]) in (0, 2)
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["norm"] == norm
+        assert answer["certified"]
+        for exact in ([], ["--exact"]):
+            assert main(["check", proof, "--network", NET, "--property", proof + ".json", *exact]) == 0
+            capsys.readouterr()
 
 
 def test_box(inputs, capsys):
@@ -58,7 +64,6 @@ def test_box(inputs, capsys):
         (["radius", NET, "--input", "{inputs}", "--label", "7"], "label 7"),
         (["radius", NET, "--input", "{inputs}", "--index", "2"], "number 2"),
         (["radius", NET, "--input", "{inputs}", "--domain", "0", "0.001"], "outside the domain"),
-        (["radius", NET, "--input", "{inputs}", "--norm", "2", "--certificate", "{inputs}.proof"], "certificates"),
         (["radius", NET, "--input", "{inputs}", "--certificate", "{inputs}"], "twice"),
         (["radius", NET, "--input", "nothing.csv"], "nothing.csv"),
         (["box", NET], "--input"),

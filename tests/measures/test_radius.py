@@ -11,11 +11,10 @@ import pytest
 from optverify import Box, Network, load_property, radius
 from optverify.certificate import check_file
 from optverify.errors import InputError, ShapeError
-from optverify.interval import Interval
 from optverify.measures import cubes, question
-from optverify.measures.norms import NORMS, Ball, length
 from optverify.measures.polish import polished
 from optverify.measures.question import Question
+from optverify.norms import NORMS, Cut, length
 from optverify.query import Query
 from tests.measures.distances import distance
 
@@ -261,7 +260,7 @@ def test_least_values_and_distances_are_bounds(norm):
         n = 5
         x, c = rng.uniform(0, 1, n), rng.normal(size=n) * 10.0 ** rng.integers(-3, 4, n)
         size = float(rng.integers(0, 5)) if norm == "0" else float(rng.uniform(0, 1.5))
-        ball = Ball(norm, x, size, Interval(np.zeros(n), np.ones(n)))
+        ball = Cut(np.zeros(n), np.ones(n), norm, x, size)
         points = np.clip(x + rng.uniform(-1, 1, (100, n)), 0, 1)
         if norm == "0":
             points = np.where(np.argsort(rng.random(points.shape), axis=1) < size, points, x)

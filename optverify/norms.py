@@ -1,4 +1,4 @@
-"""Balls of the norms inf, 2, 1 and 0, cut by a box: exact lengths, least values of linear forms, nearest points.
+"""Boxes cut by balls of the norms inf, 2, 1 and 0: exact lengths, least values of linear forms, nearest points.
 
 With d = x - centre, lo <= d <= hi, and any split c = a + b, every point of the ball of radius R in the box has
 
@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isqrt
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optverify.errors import InputError
-from optverify.interval import INFLATE, TINY, UNIT, Array, Interval, down, round_up, up
+from optverify.interval import INFLATE, TINY, UNIT, Array, Interval, dot_error, down, round_up, up
 
 Norm = Literal["inf", "2", "1", "0"]
 
@@ -60,17 +61,17 @@ def _root(value: Fraction) -> Fraction:
 
 
 @dataclass(frozen=True, eq=False)
-class Ball:
-    """The points of a box within a distance of a centre.
+class Cut(Interval):
+    """A box cut by a ball, or several with the same ball.
 
     Parameters
     ----------
+    lower, upper : (n,) or (B, n) float64
+        The box. It should contain the centre: else what is said of it holds, but is weak.
     norm : Norm
     centre : (n,) float64
     radius : float
         Not less than the true one plus the distance of `centre` from the true centre.
-    box : Interval, ends of shape (n,)
-        Should contain the centre: else what is said of it holds, but is weak.
     weights : (n,) float64, optional
         For "inf": the length of d is max_i |d_i| / weights_i; 1 by default.
     """
@@ -78,11 +79,15 @@ class Ball:
     norm: Norm
     centre: Array
     radius: float
-    box: Interval
     weights: Array | None = None
 
     @property
-    def hull(self) -> Interval:
+    def box(self) -> Interval:
+        """The box alone."""
+        return Interval(self.lower, self.upper)
+
+    @property
+    def outer(self) -> Interval:
         """The smallest box around it, rounded outward."""
         if self.norm == "0":
             return self.box
@@ -91,9 +96,32 @@ class Ball:
             ends = Interval(down(self.centre - reach), up(self.centre + reach))
         return self.box.intersect(ends)
 
-    def within(self, radius: float) -> Ball:
-        """Return the ball of another radius."""
+    @property
+    def outside(self) -> NDArray[np.bool_]:
+        """Which boxes are wholly outside of the ball for certain; for the norms "2", "1" and "0".
+
+        Of "0", where nothing says how far off `centre` is, inputs count that differ from its neighbours as well.
+        """
+        with np.errstate(all="ignore"):
+            if self.norm == "0":
+                differ = (self.lower > up(self.centre)) | (self.upper < down(self.centre))
+                return np.asarray(differ.sum(axis=-1) > self.radius)
+            away = np.maximum(np.maximum(down(self.lower - self.centre), down(self.centre - self.upper)), 0.0)
+            size = away.sum(axis=-1) if self.norm == "1" else np.sqrt((away * away).sum(axis=-1))
+            lost = dot_error(2 * self.centre.size) * size + 2.0**-500 * self.centre.size
+            return np.asarray(down(size - lost) > self.radius)
+
+    def within(self, radius: float) -> Cut:
+        """Return the same box cut by the ball of another radius."""
         return replace(self, radius=radius)
+
+    def over(self, box: Interval) -> Cut:
+        """Return other boxes cut by the same ball."""
+        return replace(self, lower=box.lower, upper=box.upper)
+
+    def take(self, index: Any) -> Cut:
+        """Index the leading axes of the boxes."""
+        return self.over(self.box.take(index))
 
     def lengths(self, x: Array) -> Array:
         """Return the distances of points, (..., n), from the centre, in floating point."""
@@ -102,24 +130,26 @@ class Ball:
         return np.asarray(np.linalg.norm(d, ord=order, axis=-1))
 
     def least(self, c: Array) -> Array:
-        """Bound linear forms c . x over the ball from below, rigorously.
+        """Bound linear forms c . x from below, rigorously.
 
         Parameters
         ----------
-        c : (..., n) float64
+        c : (..., n) or, of B boxes, (B, r, n) float64
 
         Returns
         -------
-        (...) float64
+        (...) or (B, r) float64
             -inf where it overflows.
         """
         with np.errstate(all="ignore"):
-            hull, x = self.hull, self.centre
+            hull, x = self.outer, self.centre
             lo, hi = down(hull.lower - x), up(hull.upper - x)
+            if lo.ndim > 1:
+                lo, hi = lo[:, None, :], hi[:, None, :]
             reach = np.maximum(np.abs(lo), np.abs(hi))
             terms = 4 * c.shape[-1] + 16
             # What the centre's part, the split and the sums may have lost is at most terms * u * size.
-            size = np.abs(c) @ (np.abs(x) + 4 * reach)
+            size = (np.abs(c) * (np.abs(x) + 4 * reach)).sum(axis=-1)
             if self.norm == "0":
                 gain = np.sort(np.maximum(np.maximum(-c * lo, -c * hi), 0.0), axis=-1)
                 most = min(int(self.radius), c.shape[-1])
@@ -131,8 +161,9 @@ class Ball:
                 a = c - b
                 dual = np.abs(b).max(axis=-1) if self.norm == "1" else np.sqrt((b * b).sum(axis=-1))
                 value = c @ x + np.minimum(a * lo, a * hi).sum(axis=-1) - self.radius * dual
-                size = size + 2 * self.radius * dual + np.abs(a) @ reach
-            lost = terms * UNIT * size * INFLATE + TINY * (1.0 + (np.abs(x) + reach).sum() + self.radius)
+                size = size + 2 * self.radius * dual + (np.abs(a) * reach).sum(axis=-1)
+            total = (np.abs(x) + reach).sum(axis=-1)
+            lost = terms * UNIT * size * INFLATE + TINY * (1.0 + total + self.radius)
             if self.norm == "0":
                 # No radius covers how far off `centre` is: by |x| u, which `terms` has room for, or by underflow.
                 lost = lost + 2.0**-1074 * np.abs(c).sum(axis=-1)
@@ -157,7 +188,7 @@ class Ball:
         return np.asarray(np.sign(c) * np.minimum(size, np.nan_to_num(price)))
 
     def lowest(self, c: Array) -> Array:
-        """Return the points of the ball where c . x is least; advice.
+        """Return the points where c . x is least, of one box or of the box of each row; advice.
 
         Parameters
         ----------
@@ -168,7 +199,7 @@ class Ball:
         (B, n) float64
         """
         with np.errstate(all="ignore"):
-            hull = self.hull
+            hull = self.outer
             size, extent = np.abs(c), np.where(c > 0, self.centre - hull.lower, hull.upper - self.centre)
             if self.norm == "inf":
                 move = extent
