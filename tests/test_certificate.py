@@ -262,6 +262,8 @@ def test_a_rejection_names_its_node(proof: tuple[Network, Query, bytes], leaf: i
     place = f"region 0, node {1 + nodes.index(wrong)} of {len(nodes)} at depth "
     with pytest.raises(RejectedCertificate, match=place):
         check(io.BytesIO(stream.getvalue()), network, query)
+    with pytest.raises(kernel.Rejected, match=f"^node {1 + nodes.index(wrong)}: the bound"):
+        exact(network, query, stream.getvalue())
 
 
 def test_rounded_multipliers_are_what_the_checker_reads(proof: tuple[Network, Query, bytes]) -> None:
