@@ -569,7 +569,8 @@ def test_a_script_that_cannot_start_workers_is_told_so_once(tmp_path: Path) -> N
         "net = Network.from_arrays([([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])\n"
         "certify(net, [[0.9, 0.1], [0.8, 0.1]], [0, 0], 0.1)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, env=here)
     assert done.returncode == 1
     assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
     assert done.stderr.count("Traceback") == 2  # of the one worker that was tried, and of the script
