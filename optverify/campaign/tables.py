@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from optverify.campaign.store import NAMES, Row
-from optverify.errors import InputError, require
-from optverify.io.files import replacing
+from optverify.errors import require
+from optverify.io.files import expect_ending, replacing
 
 ENDINGS = (".csv", ".parquet")
 
@@ -35,8 +35,7 @@ def check_export(path: str) -> None:
         The ending is unknown.
     MissingExtra
     """
-    if not path.endswith(ENDINGS):
-        raise InputError(f"{path}: unknown kind of table; expected one of {', '.join(ENDINGS)}")
+    expect_ending(path, ENDINGS, "table")
     require("pandas", "tables")
     if path.endswith(".parquet"):
         require("pyarrow", "tables")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optverify.certify import CertifiedAccuracy
-from optverify.errors import InputError, require
-from optverify.io.files import replacing
+from optverify.errors import require
+from optverify.io.files import expect_ending, replacing
 from optverify.plots.style import axes, drawable, tidy
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def check_figure(path: str) -> None:
         The ending is unknown.
     MissingExtra
     """
-    if not path.endswith(ENDINGS):
-        raise InputError(f"{path}: unknown kind of figure; expected one of {', '.join(ENDINGS)}")
+    expect_ending(path, ENDINGS, "figure")
     require("matplotlib", "plots").use("Agg")
 
 
