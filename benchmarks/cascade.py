@@ -10,7 +10,6 @@ two answers contradict each other.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from optverify import Box, Network, Query, Verdict, load, verify
+from benchmarks.images import classified, options, printed
+from optverify import Network, Query, Verdict, load, verify
 from optverify.verify import RELAXATIONS
 
 
@@ -56,20 +55,14 @@ def measure(
     time_limit: float,
 ) -> Iterator[Row]:
     """Verify the first `count` images that are classified correctly."""
-    done = 0
-    for i, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        y = network(pixels / 255)
-        if done == count or y.argmax() != label:
-            continue
-        done += 1
-        box = Box.around(np.array([Fraction(int(v), 255) for v in pixels], dtype=object), eps)
-        rival = next(int(t) for t in np.argsort(-y) if t != label)
-        query = Query.robust(box, int(label), network.n_outputs, None if every else [rival])
+    for image in classified(network, images, labels, count):
+        targets = image.others if every else image.others[:1]
+        query = Query.robust(image.ball(eps), image.label, network.n_outputs, targets)
         for relaxation in relaxations:
             started = time.process_time()
             answer = verify(network, query, relaxation=relaxation, time_limit=time_limit)
             seconds = time.process_time() - started
-            yield Row(i, relaxation, answer.verdict, answer.nodes, answer.programs, seconds)
+            yield Row(image.index, relaxation, answer.verdict, answer.nodes, answer.programs, seconds)
 
 
 def contradictions(rows: Sequence[Row]) -> list[int]:
@@ -80,31 +73,15 @@ def contradictions(rows: Sequence[Row]) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("network")
-    parser.add_argument("data")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--eps", type=Fraction, default=Fraction(1, 10))
+    parser = options(str(__doc__))
     parser.add_argument("--targets", choices=["runner-up", "all"], default="runner-up")
     parser.add_argument("--relaxations", nargs="+", choices=RELAXATIONS, default=RELAXATIONS)
     parser.add_argument("--time-limit", type=float, default=60.0, help="seconds for each question")
     given = parser.parse_args(arguments)
     network, data = load(given.network), np.load(given.data)
-    rows = []
-    print(HEADER)
-    with threadpool_limits(1):
-        for row in measure(
-            network,
-            data["images"],
-            data["labels"],
-            given.images,
-            given.eps,
-            given.targets == "all",
-            given.relaxations,
-            given.time_limit,
-        ):
-            rows.append(row)
-            print(row, flush=True)
+    every = given.targets == "all"
+    limits = given.relaxations, given.time_limit
+    rows = printed(HEADER, measure(network, data["images"], data["labels"], given.images, given.eps, every, *limits))
     for relaxation in given.relaxations:
         some = [row for row in rows if row.relaxation == relaxation]
         found = ", ".join(f"{sum(row.verdict is verdict for row in some)} {verdict.value}" for verdict in Verdict)

@@ -19,7 +19,6 @@ Exit codes: 0 done, 1 a verdict contradicts the listed one or a checker does not
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.processes import Finished, Processes, aside, recording
-from benchmarks.results import Parser, Results, UsageError, guarded, positive, show, write_json
+from benchmarks.results import Results, UsageError, guarded, of_a_folder, positive, show, write_json
 from benchmarks.vnnlib import Instance, is_right, judge, of_instances, read_instances
 
 CLI = (sys.executable, "-m", "optverify.cli")
@@ -233,19 +232,9 @@ def main(arguments: Sequence[str] | None = None, cli: Sequence[str] = CLI) -> in
     cli : sequence of str
         What comes before ``verify`` and ``check``; for tests.
     """
-    parser = Parser(
-        prog="python -m benchmarks.certificates",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
-    parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
+    parser = of_a_folder("python -m benchmarks.certificates", str(__doc__))
     parser.add_argument("--json", type=Path, metavar="OUT", help="all rows as JSON")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
-    parser.add_argument("--time-limit", type=positive, metavar="S", help="seconds to verify (default: its own)")
     parser.add_argument("--exact-limit", type=positive, default=300.0, metavar="S", help="of an exact check (300)")
-    parser.add_argument("--grace", type=positive, default=15.0, metavar="S", help="kill this long after a limit")
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished instances")
     options = parser.parse_args(arguments)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     processes = Processes(options.grace)

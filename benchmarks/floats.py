@@ -15,7 +15,6 @@ Exit codes: 0 done, 1 a verdict contradicts the listed one or a checker does not
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import numpy as np
 
 from benchmarks.certificates import ANSWERS, CLI
 from benchmarks.processes import Processes, aside, recording
-from benchmarks.results import Parser, guarded, positive
+from benchmarks.results import guarded, of_a_folder
 from benchmarks.vnnlib import Instance, is_right, judge, of_instances, read_instances
 from optverify.semantics import SEMANTICS
 
@@ -128,17 +127,9 @@ def report(rows: Sequence[Row], semantics: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; return the exit code."""
-    parser = Parser(
-        prog="python -m benchmarks.floats", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
-    parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
+    parser = of_a_folder("python -m benchmarks.floats", str(__doc__), time_limit=60.0)
     parser.add_argument("--semantics", default="float32", choices=list(SEMANTICS)[1:])
-    parser.add_argument("--time-limit", type=positive, default=60.0, metavar="S", help="seconds for each answer (60)")
     parser.add_argument("--exact", action="store_true", help="check by the kernel as well")
-    parser.add_argument("--grace", type=positive, default=15.0, metavar="S", help="kill this long after a limit")
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished instances")
     options = parser.parse_args(arguments)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     processes = Processes(options.grace)

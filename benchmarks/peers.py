@@ -13,7 +13,6 @@ Exit codes: 0 done, 1 a verdict of ours contradicts the listed one, 2 wrong usag
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from statistics import median
 
 from benchmarks import vnnlib
 from benchmarks.processes import Processes, aside, recording
-from benchmarks.results import Parser, Results, UsageError, guarded, positive, show, write_json
+from benchmarks.results import Results, UsageError, guarded, of_a_folder, show, write_json
 from benchmarks.vnnlib import Instance, Outcome, Runner, of_instances, read_instances
 
 MARABOU = Path(__file__).resolve().parent / "workers" / "marabou.py"
@@ -138,18 +137,10 @@ def main(arguments: Sequence[str] | None = None, commands: dict[str, Sequence[st
     commands : mapping, optional
         What to run instead, by the name of the verifier; for tests.
     """
-    parser = Parser(
-        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
-    parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
+    parser = of_a_folder("python -m benchmarks.peers", str(__doc__))
     parser.add_argument("--json", type=Path, metavar="OUT", help="all rows as JSON")
     parser.add_argument("--python", default=sys.executable, metavar="PYTHON", help="that has maraboupy installed")
-    parser.add_argument("--time-limit", type=positive, metavar="S", help="seconds an instance (default: its own)")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
     parser.add_argument("--sample", type=int, metavar="N", help="N instances, spread over the properties")
-    parser.add_argument("--grace", type=positive, default=15.0, metavar="S", help="kill this long after the limit")
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished runs")
     options = parser.parse_args(arguments)
     if options.sample is not None and options.sample < 1:
         parser.error("--sample must be at least 1")

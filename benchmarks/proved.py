@@ -11,7 +11,6 @@ as they are done: the same command goes on. Seconds are CPU time of one core.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from fractions import Fraction
@@ -21,13 +20,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from optverify import Box, Network, Query, load, verify
+from benchmarks.images import Image, classified, options
+from optverify import Network, Query, load, verify
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.lifted import lifted_bound
 from optverify.bounds.relaxed import relaxed
 from optverify.expressions import Linear
 from optverify.formulations.encoder import Weighted
-from optverify.interval import Array
 from optverify.query import append_rows
 from optverify.solvers.interior_point import LiftedSolution
 from optverify.store import Store, key_of
@@ -35,12 +34,9 @@ from optverify.store import Store, key_of
 METHODS = ("crown", "triangle", "lifted", "exact")
 
 
-def measure(network: Network, pixels: Array, label: int, eps: Fraction, limit: float) -> dict[str, Any]:
+def measure(network: Network, image: Image, eps: Fraction, limit: float) -> dict[str, Any]:
     """Return which methods prove an image, whether it is refuted, and the seconds that each took."""
-    box = Box.around(np.array([Fraction(int(v), 255) for v in pixels], dtype=object), eps)
-    y = network(pixels / 255)
-    targets = [int(t) for t in np.argsort(-y) if t != label]
-    one = Fraction(1)
+    box, label, targets, one = image.ball(eps), image.label, image.others, Fraction(1)
     margins = [Linear({("Y", label): one, ("Y", t): -one}, Fraction(0)) for t in targets]
     goal, region = append_rows(network, margins), box.outward
     seconds = dict.fromkeys(METHODS, 0.0)
@@ -84,28 +80,25 @@ def measure(network: Network, pixels: Array, label: int, eps: Fraction, limit: f
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("network")
-    parser.add_argument("data")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--eps", type=Fraction, default=Fraction(1, 10))
+    parser = options(str(__doc__))
     parser.add_argument("--time-limit", type=float, default=60.0, help="of exact, for one image")
     parser.add_argument("--rows", help="keep rows here, and go on with them")
     given = parser.parse_args(arguments)
     network, data = load(given.network), np.load(given.data)
     rows: list[dict[str, Any]] = []
     with threadpool_limits(1), Store(given.rows) as store:
-        for i, (pixels, label) in enumerate(zip(data["images"], data["labels"].tolist(), strict=True)):
-            if len(rows) == given.images or network(pixels / 255).argmax() != label:
-                continue
-            key = key_of(network.digest, i, str(given.eps), given.time_limit)
+        for image in classified(network, data["images"], data["labels"], given.images):
+            key = key_of(network.digest, image.index, str(given.eps), given.time_limit)
             row = store.get(key)
             if row is None:
-                row = measure(network, pixels, int(label), given.eps, given.time_limit)
+                row = measure(network, image, given.eps, given.time_limit)
                 store.put(key, row)
             rows.append(row)
             names = [name for name in METHODS if row["proved"][name]]
-            print(f"image {i}: {names[0] if names else 'refuted' if row['refuted'] else 'open'}", file=sys.stderr)
+            print(
+                f"image {image.index}: {names[0] if names else 'refuted' if row['refuted'] else 'open'}",
+                file=sys.stderr,
+            )
     count = len(rows)
     refuted = sum(row["refuted"] for row in rows)
     print(f"{Path(given.network).stem}, eps {float(given.eps):g}, first {count} images classified correctly\n")

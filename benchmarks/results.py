@@ -25,6 +25,31 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see --help)\n")
 
 
+def of_a_folder(prog: str, description: str, *, time_limit: float | None = None) -> Parser:
+    """Return the command line of a script that works on a folder of instances and keeps what is done.
+
+    Parameters
+    ----------
+    prog, description : str
+    time_limit : float, seconds, optional
+        For each instance by default; else its own.
+    """
+    parser = Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
+    parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
+    parser.add_argument(
+        "--time-limit",
+        type=positive,
+        default=time_limit,
+        metavar="S",
+        help=f"seconds an instance (default: {'its own' if time_limit is None else format(time_limit, 'g')})",
+    )
+    parser.add_argument("--grace", type=positive, default=15.0, metavar="S", help="kill this long after a limit (15)")
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished instances")
+    return parser
+
+
 class Results:
     """A result file: a header and one complete line for each finished piece of work.
 

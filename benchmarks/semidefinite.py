@@ -11,7 +11,6 @@ Exit code 1 if a bound is above an upper end.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -20,9 +19,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from optverify import Box, Network, load
+from benchmarks.images import classified, options, printed
+from optverify import Network, load
 from optverify.bounds.crown import crown, output_bounds
 from optverify.bounds.lifted import LiftedBound, lifted_bound
 from optverify.bounds.relaxed import relaxed
@@ -79,19 +78,13 @@ def measure(
     cold: bool = False,
 ) -> Iterator[Row]:
     """Bound the margins of the first `count` images that are classified correctly."""
-    done = 0
-    for i, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        y = network(pixels / 255)
-        if done == count or y.argmax() != label:
-            continue
-        done += 1
-        box = Box.around(np.array([Fraction(int(v), 255) for v in pixels], dtype=object), eps)
-        others = [int(t) for t in np.argsort(-y) if t != label]
+    for image in classified(network, images, labels, count):
+        box = image.ball(eps)
         first: LiftedSolution | None = None
-        for target in others if every else others[:1]:
-            margin = Linear({("Y", int(label)): Fraction(1), ("Y", target): Fraction(-1)}, Fraction(0))
+        for target in image.others if every else image.others[:1]:
+            margin = Linear({("Y", image.label): Fraction(1), ("Y", target): Fraction(-1)}, Fraction(0))
             goal = Goal(append_rows(network, [margin]), box, ((0,),), (0,), ((0,),))
-            row, found = bounded(goal, i, target, rounds, stop, None if cold else first)
+            row, found = bounded(goal, image.index, target, rounds, stop, None if cold else first)
             first = first or found
             yield row
 
@@ -132,33 +125,16 @@ def bounded(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("network")
-    parser.add_argument("data")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--eps", type=Fraction, default=Fraction(1, 10))
+    parser = options(str(__doc__))
     parser.add_argument("--targets", choices=["runner-up", "all"], default="runner-up")
     parser.add_argument("--rounds", type=int, default=0, help="of products of conditions")
     parser.add_argument("--stop", action="store_true", help="end each solve at a bound above 0")
     parser.add_argument("--cold", action="store_true", help="start each target afresh")
     given = parser.parse_args(arguments)
     network, data = load(given.network), np.load(given.data)
-    rows = []
-    print(HEADER)
-    with threadpool_limits(1):
-        for row in measure(
-            network,
-            data["images"],
-            data["labels"],
-            given.images,
-            given.eps,
-            given.targets == "all",
-            given.rounds,
-            given.stop,
-            given.cold,
-        ):
-            rows.append(row)
-            print(row, flush=True)
+    every = given.targets == "all"
+    how = given.rounds, given.stop, given.cold
+    rows = printed(HEADER, measure(network, data["images"], data["labels"], given.images, given.eps, every, *how))
     if not rows:
         print("no image is classified correctly")
         return 0

@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.processes import Finished, Processes, recording
-from benchmarks.results import Parser, Results, UsageError, guarded, positive
+from benchmarks.results import Results, UsageError, guarded, of_a_folder, positive
 
 COMMAND = (sys.executable, "-m", "optverify.cli", "verify")
 FIELDS = ("onnx", "vnnlib", "listed", "verdict", "right", "exit", "cpu_seconds", "wall_seconds", "peak_mib", "reason")
@@ -273,14 +273,8 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     command : sequence of str
         What to run on each instance; for tests and for comparing other programs with the same command line.
     """
-    parser = Parser(prog="python -m benchmarks.vnnlib", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds instances.csv and what it names")
-    parser.add_argument("--time-limit", type=positive, metavar="S", help="seconds an instance (default: its own)")
-    parser.add_argument("--csv", type=Path, required=True, metavar="OUT", help="result file")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only lines that contain this")
+    parser = of_a_folder("python -m benchmarks.vnnlib", str(__doc__).split("\n")[0])
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="instances at a time (default 1)")
-    parser.add_argument("--grace", type=positive, default=15.0, metavar="S", help="kill this long after the limit")
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip finished instances")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")

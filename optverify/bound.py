@@ -16,7 +16,7 @@ from optverify import canonical
 from optverify.bounds.overflow import possible_overflow
 from optverify.certificate import certify
 from optverify.deployment import deployed
-from optverify.errors import CertificateError, InputError, OptverifyError, ShapeError
+from optverify.errors import CertificateError, InputError, OptverifyError, ShapeError, expect
 from optverify.executions import representable
 from optverify.expressions import Atom, Linear, rational
 from optverify.interval import Array, nearest, round_down, round_up
@@ -141,6 +141,8 @@ def bound(
         The certificate cannot be written; found out before the search.
     """
     started = time.monotonic()
+    expect(Network, network=network)
+    expect(Box, region=region)
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
     if sense not in ("min", "max"):

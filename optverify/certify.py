@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from optverify.deployment import deployed
-from optverify.errors import require
+from optverify.errors import expect, require
 from optverify.expressions import Number
 from optverify.io import load
 from optverify.network import Network
@@ -215,7 +215,8 @@ def certify(
     from optverify.measures.judge import Judge
 
     arithmetic, source = named(semantics), network
-    network = load(network) if isinstance(network, str) else network
+    network = load(network, format=arithmetic.format) if isinstance(network, str) else network
+    expect(Network, network=network)
     radii = [] if radius and isinstance(eps, tuple) and not eps else radii_of(eps)
     curves = curves_of(network, inputs, labels, domain, len(radii), arithmetic)
     judge = Judge(deployed(network, arithmetic))

@@ -25,7 +25,7 @@ from optverify.interval import Array, Interval, nearest
 from optverify.network import Network, Relu
 from optverify.norms import Cut
 from optverify.preactivation import Bounds
-from optverify.proof import Close, InputSplit, Proof
+from optverify.proof import Close, InputSplit, Proof, walk
 from optverify.query import Goal, Query
 from optverify.records import Header, read_header, read_trees
 from optverify.safe.multipliers import Frame, LinearBounds, Multipliers, Slopes, relu_slopes
@@ -129,7 +129,9 @@ class Nodes:
             if isinstance(split, InputSplit):
                 i, at, box = split.index, split.at, halves.box
                 if not box.lower[low, i] < at < box.upper[low, i]:
-                    raise RejectedCertificate(f"input {i} is cut at {at}, outside its interval")
+                    raise RejectedCertificate(
+                        f"at depth {halves.depth[low]}: input {i} is cut at {at}, outside its interval"
+                    )
                 box.upper[low, i] = box.lower[low + 1, i] = at
             elif split is not None:
                 z, j = halves.bounds.layers[split.relu], split.index
@@ -274,6 +276,7 @@ class Fault:
     bounds : Bounds, ends of shape (n_k,)
         Known where the node was checked.
     reason : str
+        Its depth, and what is wrong.
     """
 
     proof: Proof
@@ -293,11 +296,17 @@ def check_tree(goal: Goal, root: Proof) -> list[Nodes]:
     unfinished: list[Nodes] = []
     for nodes, faults in replay(goal, root):
         if faults:
-            raise RejectedCertificate(faults[0].reason)
+            raise RejectedCertificate(f"{_place(root, faults[0].proof)} {faults[0].reason}")
         left = [b for b, proof in enumerate(nodes.proofs) if proof.open and nodes.open[b].any()]
         if left:
             unfinished.append(nodes.take(np.array(left, np.intp)))
     return unfinished
+
+
+def _place(root: Proof, node: Proof) -> str:
+    """Return which node of a tree it is, in the order of the file."""
+    every = list(walk(root))
+    return f"node {1 + next(i for i, other in enumerate(every) if other is node)} of {len(every)}"
 
 
 def replay(goal: Goal, root: Proof, within: Container[Proof] | None = None) -> Iterator[tuple[Nodes, list[Fault]]]:
@@ -371,7 +380,7 @@ def _faults(goal: Goal, nodes: Nodes) -> list[Fault]:
         elif proof.split is None and not proof.open and nodes.open[b].any():
             wrong[b] = f"group {int(nodes.open[b].argmax())} is left open"
     return [
-        Fault(nodes.proofs[b], nodes.box.take(b), nodes.bounds.take(b), f"node at depth {nodes.depth[b]}: {why}")
+        Fault(nodes.proofs[b], nodes.box.take(b), nodes.bounds.take(b), f"at depth {nodes.depth[b]}: {why}")
         for b, why in sorted(wrong.items())
     ]
 
@@ -425,6 +434,11 @@ def resumed(path: str, network: Network, query: Query, goals: Sequence[Goal]) ->
             if (header.network, header.property) != (network_digest(network), property_digest(query)):
                 raise RejectedCertificate(f"{path} is about another network or another property")
             proofs = read_trees(stream, header, goals)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist: `save` writes a tree only where a search ends without a verdict; "
+            "without `resume` it begins anew"
+        ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     return [(proof, check_tree(goal, proof)) for goal, proof in zip(goals, proofs, strict=True)]

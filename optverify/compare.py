@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify.bound import Minimum
-from optverify.errors import InputError, OptverifyError, SolverUnavailable, UnsupportedProgram
+from optverify.errors import InputError, OptverifyError, SolverUnavailable, UnsupportedProgram, expect
 from optverify.expressions import Linear
 from optverify.formulations.program import Cone
 from optverify.instances import Instance, Item, Options, answer_row, as_table, empty_row
@@ -160,6 +160,9 @@ def compare_instances(
     plan = _plan(methods, solvers)
     import scipy.sparse  # noqa: F401  what is loaded at first use would count as the first method's time
 
+    instances = list(instances)
+    for instance in instances:
+        expect(Instance, instance=instance)
     items = [item for instance in instances for item in instance.items(sense)]
     options = Options(bounds, time_limit, gap, seed, workers)
     with ExitStack() as stack:

@@ -133,6 +133,31 @@ class RejectedCertificate(CertificateError):
     """The file follows the format and does not prove the statement; the message says where and why."""
 
 
+WANTED = {
+    "Network": "a Network: load(path) reads one",
+    "Query": "a Query: load_property(path) reads one, Query.always(region, condition, n_outputs) says one",
+    "Box": "a Box(lower, upper)",
+    "Condition": "a condition such as outputs(n)[0] <= 1",
+    "Integral": "a whole number",
+}
+"""What to pass, by the name of the type."""
+
+
+def expect(kinds: type | tuple[type, ...], **given: object) -> None:
+    """Refuse an argument of another type where it comes in, by its name.
+
+    Raises
+    ------
+    InputError
+        It is not of one of the kinds; the message says how to make one.
+    """
+    for name, value in given.items():
+        if not isinstance(value, kinds):
+            names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
+            wanted = "; or ".join(WANTED.get(kind, f"of the type {kind}") for kind in names)
+            raise InputError(f"{name} is of the type {type(value).__name__}; it must be {wanted}")
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional module.
 

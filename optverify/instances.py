@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from optverify.bound import Minimum, linear_objective
-from optverify.errors import InputError, ShapeError
+from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Linear
 from optverify.network import Network
 from optverify.query import Box, Goal, Query, append_rows, boxes_only
@@ -88,6 +88,8 @@ class Instance:
     tags: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        expect(Network, network=self.network)
+        expect((Query, Box), question=self.question)
         taken = COLUMNS.keys() & self.tags.keys()
         if taken:
             raise InputError(f"{min(taken)!r} is a column of its own and cannot be a tag")

@@ -604,7 +604,10 @@ def prove(net: Network, cases: list[Case], goals: list[list[int]], grid: int, st
         net.bounded(mine[0].box)
         stack = [Node(net, grid, mine[0].box, frozenset(range(len(mine))), ball=mine[0].ball).outside()]
         while stack:
-            stack += reversed(visit(stack.pop(), mine, records))
+            try:
+                stack += reversed(visit(stack.pop(), mine, records))
+            except Rejected as error:
+                raise Rejected(f"node {nodes + 1}: {error}") from None
             need(len(stack) <= MAX_WAITING, f"more than {MAX_WAITING} nodes are waiting")
             nodes += 1
     need(next(records.bytes, None) is None, "records follow the last tree")

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from optverify import formulations
 from optverify.bound import linear_objective
 from optverify.bounds.crown import crown
-from optverify.errors import InputError, ShapeError
+from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Linear
 from optverify.formulations import Weighted
 from optverify.modelling.cvxpy import CvxpyModel
@@ -145,6 +145,8 @@ def _encode(
     sense: str,
     formulation: str,
 ) -> Named:
+    expect(Network, network=network)
+    expect((Query, Box), question=question)
     entry = formulations.get("triangle" if formulation == LIFTED else formulation)
     if sense not in ("min", "max"):
         raise InputError(f"sense must be 'min' or 'max', not {sense!r}")

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optverify.declaration import Declaration
-from optverify.errors import InputError, ShapeError
+from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Atom, Condition, Linear, Number, Or, outputs, rational
 from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.network import Affine, Network
@@ -229,6 +230,9 @@ class Case:
     region: Box
     unsafe: tuple[Atom, ...]
 
+    def __post_init__(self) -> None:
+        expect(Box, region=self.region)
+
 
 @dataclass(frozen=True)
 class Query:
@@ -269,12 +273,15 @@ class Query:
     @classmethod
     def never(cls, region: Box, unsafe: Condition, n_outputs: int, text: str = "") -> Query:
         """Ask whether `unsafe` is impossible on the region."""
+        expect(Box, region=region)
+        expect(Condition, unsafe=unsafe)
         cases = tuple(Case(region, atoms) for atoms in unsafe.cases())
         return cls(cases, region.size, n_outputs, text or f"never {unsafe}")
 
     @classmethod
     def always(cls, region: Box, safe: Condition, n_outputs: int, text: str = "") -> Query:
         """Ask whether `safe` holds on all of the region."""
+        expect(Condition, safe=safe)
         return cls.never(region, ~safe, n_outputs, text or f"always {safe}")
 
     @classmethod
@@ -290,6 +297,7 @@ class Query:
         targets : iterable of int, optional
             Classes that must not win; all others by default. A tie counts as a win of the target.
         """
+        expect(Integral, label=label)
         y = outputs(n_outputs)
         others = [j for j in range(n_outputs) if j != label] if targets is None else sorted(set(targets))
         if not 0 <= label < n_outputs or label in others or not others or not 0 <= others[0] <= others[-1] < n_outputs:
@@ -328,6 +336,7 @@ class Query:
         d : (r,) numbers
         D : (r, n_inputs) numbers, optional
         """
+        expect(Box, region=region)
         rows = np.atleast_2d(np.asarray(C, dtype=object))
         shift = np.atleast_1d(np.asarray(d, dtype=object))
         mixed = np.zeros((len(rows), region.size), object) if D is None else np.atleast_2d(np.asarray(D, dtype=object))

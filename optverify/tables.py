@@ -10,7 +10,7 @@ import numpy as np
 
 from optverify.report.sources import SOURCES, bibtex
 from optverify.report.table import Table
-from optverify.report.text import number, rounded_down
+from optverify.report.text import number, rounded_down, rounded_up
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -142,10 +142,7 @@ def _heading(row: Any) -> str:
 
 def _outward(value: float, sense: str, digits: int = 6) -> str:
     """Print a lower bound rounded down, an upper one rounded up."""
-    if sense == "min" or not np.isfinite(value):
-        return rounded_down(value, digits)
-    text = rounded_down(-value, digits)
-    return text.removeprefix("-") if text.startswith("-") else ("0" if text == "0" else f"-{text}")
+    return (rounded_down if sense == "min" else rounded_up)(value, digits)
 
 
 def _figure(value: float, digits: int = 6) -> str:

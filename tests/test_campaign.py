@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from optverify.campaign import Instance, Progress, Ran, Store, read_instances, r
 from optverify.campaign.instances import Identifier, Settings
 from optverify.certificate import check_file
 from optverify.cli import main
-from optverify.errors import InputError, OutputError, ParseError
+from optverify.errors import ExecutorError, InputError, OutputError, ParseError
 
 N_INPUTS = 8
 LIMIT = 0.4
@@ -241,6 +242,54 @@ def test_a_dask_worker_that_is_killed_costs_nothing(folder: Path, cluster: Local
     assert len(list(proofs.iterdir())) == 3
 
 
+@contextmanager
+def dask_scheduler(folder: Path, name: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a Dask scheduler and a worker as processes; give the scheduler's address and its process."""
+    where = folder / name
+    dask = (sys.executable, "-m", "distributed.cli.dask_")
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    with ExitStack() as stack:
+
+        def start(program: str, *options: str) -> subprocess.Popen[bytes]:
+            command = [*dask[:2], dask[2] + program, *options, "--scheduler-file", str(where), "--no-dashboard"]
+            process = stack.enter_context(subprocess.Popen(command, **quiet))
+            stack.callback(process.kill)
+            return process
+
+        first = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        start("worker", "--nthreads", "1", "--no-nanny", "--death-timeout", "1")
+        until(where.exists)
+        yield json.loads(where.read_text())["address"], first
+
+
+def test_a_dask_scheduler_that_is_killed_ends_the_run_with_one_line(folder: Path) -> None:
+    """It names the address and what to do; what has arrived is kept, and another scheduler does the rest."""
+    store = folder / "results.sqlite"
+    names = ("holds", "fails", "hard0", "hard1", "hard2")
+    arguments = [instances(folder, *names), "--store", str(store), "--executor", "dask", "--scheduler"]
+    with (
+        dask_scheduler(folder, "first") as (address, process),
+        subprocess.Popen(
+            [*COMMAND, *arguments, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as campaign,
+    ):
+        until(lambda: len(rows_or_none(store)) >= 2)
+        process.kill()
+        out, err = campaign.communicate(timeout=60)
+    assert campaign.returncode == 3
+    assert out == ""
+    assert err.count("\n") == 1
+    assert address in err
+    assert "the same command" in err
+    before = stored(store)
+    assert 2 <= len(before) < len(names)
+    with dask_scheduler(folder, "second") as (address, _):
+        assert main(["campaign", *arguments, address]) == 1
+    after = stored(store)
+    assert {name: after[name] for name in before} == before
+    check_verdicts(store, names)
+
+
 def test_a_scheduler_that_does_not_answer_is_an_error(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,6 +482,39 @@ def test_a_file_of_something_else_is_refused(folder: Path) -> None:
         Store(str(folder / "nowhere" / "store"))
 
 
+def test_a_store_with_other_columns_is_refused(folder: Path) -> None:
+    """It says what to do, and changes nothing."""
+    Store(str(folder / "old")).close()
+    with sqlite3.connect(folder / "old") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = (folder / "old").read_bytes()
+    with pytest.raises(InputError, match=r"another version of optverify.*choose another store"):
+        Store(str(folder / "old"))
+    assert (folder / "old").read_bytes() == before
+
+
+def test_rows_say_which_semantics_they_are_about(folder: Path) -> None:
+    """That of the option, that of the file, or the reals; a file that cannot be read is about nothing."""
+    store, table = folder / "store", folder / "table.csv"
+    (folder / "declared.vnnlib").write_text(
+        "(vnnlib-version <2.0>)\n"
+        "(declare-network N (declare-input X float32 [1,8])(declare-output Y float32 [1,1]))\n"
+        + "".join(f"(assert (and (<= X[0,{i}] 1.0) (>= X[0,{i}] -1.0)))\n" for i in range(N_INPUTS))
+        + "(assert (<= Y[0,0] -100.0))\n"
+    )
+    listed = instances(folder, "holds", "declared", "none")
+    command = ["campaign", listed, "--store", str(store), "--export", str(table)]
+    for option, about in ([], ["real", "float32", ""]), (["--semantics", "float32"], ["float32"] * 3):
+        assert main([*command, *option]) == 3
+        with table.open(newline="") as stream:
+            lines = list(csv.DictReader(stream))
+        assert [line["semantics"] for line in lines] == about
+        assert [line["verdict"] for line in lines] == ["verified", "verified", "error"]
+    with Store(str(store)) as found:
+        assert {row.semantics for row in found.rows() if row.verdict == "error"} == {None, "float32"}
+
+
 def test_results_are_exported_as_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """CSV and Parquet have the same lines; what cannot be written is refused before the work."""
     store = folder / "store"
@@ -461,6 +543,37 @@ def test_a_progress_callback_that_fails_harms_no_result(folder: Path) -> None:
         run(read_instances(instances(folder, "holds", "hard")), str(folder / "store"), progress=fail)
     check_verdicts(folder / "store", ["holds"])
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ExecutorError, ValueError])
+def test_a_progress_callback_that_stops_a_run_leaves_each_row_once(folder: Path, error: type[BaseException]) -> None:
+    """Whatever it raises, the row that it was told of is not written again; after the first time it is not called."""
+    told: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        if progress.latest is not None:
+            told.append(progress)
+            raise error("mine")
+
+    with nullcontext() if error is KeyboardInterrupt else pytest.raises(error, match="mine"):
+        run(read_instances(instances(folder, "holds", "fails")), str(folder / "store"), workers=2, progress=stop)
+    assert len(told) == 1
+    assert set(writes(folder / "store")) == {1}
+
+
+def test_a_script_that_cannot_start_workers_is_told_so_once(tmp_path: Path) -> None:
+    """Without its guard a script is run again by each worker: one error that says so, not one for each instance."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from optverify import Network, certify\n"
+        "net = Network.from_arrays([([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])\n"
+        "certify(net, [[0.9, 0.1], [0.8, 0.1]], [0, 0], 0.1)\n"
+    )
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, env=here)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 2  # of the one worker that was tried, and of the script
 
 
 def test_instances_need_no_files() -> None:

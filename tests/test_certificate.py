@@ -248,6 +248,24 @@ def test_a_tree_that_proves_nothing_is_not_written() -> None:
     assert not stream.getvalue()
 
 
+@pytest.mark.parametrize("leaf", [0, 3, -1])
+def test_a_rejection_names_its_node(proof: tuple[Network, Query, bytes], leaf: int) -> None:
+    """By its number in the file, and of how many."""
+    network, query, data = proof
+    goals = query.goals(network)
+    (root,) = read(io.BytesIO(data), goals)[1]
+    nodes = list(walk(root))
+    wrong = [node for node in nodes if node.closes and node.closes[0].lifted is None][leaf]
+    wrong.closes = [replace(close, weights=(0,) * len(close.weights)) for close in wrong.closes]
+    stream = io.BytesIO()
+    write_verified(stream, network, query, [root])
+    place = f"region 0, node {1 + nodes.index(wrong)} of {len(nodes)} at depth "
+    with pytest.raises(RejectedCertificate, match=place):
+        check(io.BytesIO(stream.getvalue()), network, query)
+    with pytest.raises(kernel.Rejected, match=f"^node {1 + nodes.index(wrong)}: the bound"):
+        exact(network, query, stream.getvalue())
+
+
 def test_rounded_multipliers_are_what_the_checker_reads(proof: tuple[Network, Query, bytes]) -> None:
     """Slopes have 8 bits, numbers 11, unless a close needs more; what is bounded is what the checker bounds."""
     network, query, data = proof

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from fractions import Fraction
 from itertools import pairwise
@@ -14,7 +15,7 @@ from optverify import Box, Network, Query, Verdict, certify, load_property, veri
 from optverify.campaign import Progress, Store
 from optverify.certificate import check_file
 from optverify.cli import main
-from optverify.errors import InputError, ShapeError
+from optverify.errors import InputError, ShapeError, require
 from optverify.io.data import read_data
 
 LARGER = Network.from_arrays([(np.eye(2), np.zeros(2))])
@@ -146,12 +147,37 @@ def test_the_curve_of_brackets_is_that_of_the_radii(tmp_path: Path) -> None:
     assert certify(LARGER, POINTS, LABELS, EPS, radius=True, **place) == answer  # type: ignore[arg-type]
     with Store(str(tmp_path / "s")) as store:
         assert store.rows() == rows
-    proofs[0].unlink()  # one that is lost is made again
+    statements = [proof.with_suffix(".vnnlib") for proof in proofs]
+    before = [path.read_bytes() for path in (*proofs, *statements)]
+    proofs[0].unlink()  # what is lost or changed is made again
+    statements[1].unlink()
+    statements[2].write_text("(assert false)")
     assert certify(LARGER, POINTS, LABELS, EPS, radius=True, **place) == answer  # type: ignore[arg-type]
-    assert proofs[0].exists()
+    assert [path.read_bytes() for path in (*proofs, *statements)] == before
     steps = certify(LARGER, POINTS, LABELS, radius=True, store=str(tmp_path / "s"), certificates=place["certificates"])
     assert [level.certified for level in steps.levels] == [3, 2, 1]
     assert [level.eps for level in steps.levels] == sorted(steps.brackets[k][0] for k in (0, 1, 3))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("radius", [False, True])
+def test_the_figure_steps_where_the_truth_does(radius: bool) -> None:
+    """Proofs count to the left of their radius, counterexamples to the right; known radii lie between the lines."""
+    from optverify.plots import plot_accuracy
+
+    answer = certify(LARGER, POINTS, LABELS, ["0.04", "0.2"], radius=radius)
+    ax = plot_accuracy(answer)
+    certified, robust = ax.lines
+    truth = [Fraction(2, 5), Fraction(3, 10), Fraction(1, 20)]
+    for x in np.linspace(0.045, 0.195, 16):
+        share = sum(x < true for true in truth) / 5
+        below = dict(zip(*certified.get_data(), strict=True))
+        above = dict(zip(*robust.get_data(), strict=True))
+        low = below[min(end for end in below if end >= x)]
+        high = above[max(end for end in above if end <= x)]
+        assert low <= share <= high
+        assert low == high or not radius
+    assert (certified.get_drawstyle(), robust.get_drawstyle()) == ("steps-pre", "steps-post")
+    require("matplotlib.pyplot", "plots").close(ax.figure)
 
 
 def test_a_stopped_measurement_goes_on(tmp_path: Path) -> None:
@@ -247,13 +273,50 @@ def test_the_command_certifies_a_file(folder: Path, capsys: pytest.CaptureFixtur
     measured = json.loads(out.read_text())
     assert [level["certified"] for level in measured["levels"]] == [level["certified"] for level in answer["levels"]]
     assert len(measured["brackets"]) == 6
+    plotted = [*arguments, "--divide-by", "255", "--radius", "--plot"]
+    assert main([*plotted, str(folder / "curve.svg")]) == 0
+    assert "<svg" in (folder / "curve.svg").read_text()
+    assert main([*arguments, "--divide-by", "255", "--radius", "--export", str(folder / "curve.csv")]) == 0
+    with (folder / "curve.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [int(line["certified"]) for line in lines] == [level["certified"] for level in measured["levels"]]
+    assert main([*plotted, str(folder / "curve.gif")]) == 3
+    assert "expected one of .svg, .pdf, .png" in capsys.readouterr().err
+
+
+def test_every_command_reads_a_file_without_a_format_in_the_one_that_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A range of 0.01 is no number of float32: a program in float32 has the nearest one, whichever command asks."""
+    lines = (folder / "net.nnet").read_text().splitlines()
+    lines[4] = "0.01,0.01,0.01,0.01,"
+    (folder / "net.nnet").write_text("\n".join(lines) + "\n")
+    net, proof, about = str(folder / "net.nnet"), str(folder / "proof"), ["--semantics", "float32"]
+    box = "".join(f"(declare-const X_{i} Real)(assert (<= 0.02 X_{i} 0.1))" for i in range(4))
+    (folder / "p.vnnlib").write_text(f"{box}(declare-const Y_0 Real)(declare-const Y_1 Real)(assert (<= Y_0 -100))")
+    (folder / "instances.csv").write_text("net.nnet,p.vnnlib,20\n")
+    np.save(folder / "x.npy", np.full((1, 4), 0.5, np.float32))
+    assert main(["verify", net, str(folder / "p.vnnlib"), *about, "--certificate", proof]) == 0
+    assert main(["check", proof, "--network", net, "--property", str(folder / "p.vnnlib")]) == 0
+    place = ["--store", str(folder / "s"), "--certificates", str(folder / "proofs"), *about]
+    assert main(["campaign", str(folder / "instances.csv"), *place]) == 0
+    assert [path.read_bytes() for path in (folder / "proofs").iterdir()] == [Path(proof).read_bytes()]
+    assert main(["certify", net, str(folder / "data.npz"), "--divide-by", "255", "--eps", "1e-4", *place]) == 0
+    with Store(str(folder / "s")) as store:
+        assert len({row.network_sha256 for row in store.rows()}) == 1
+    measured = ["--input", str(folder / "x.npy"), *about, "--time-limit", "20"]
+    assert main(["radius", net, *measured, "--certificate", proof]) in (0, 2)
+    assert main(["check", proof, "--network", net, "--property", proof + ".vnnlib", "--exact"]) == 0
+    assert main(["box", net, *measured]) in (0, 2)
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(
     ("options", "piece"),
     [
         (["--eps", "much"], "much"),
-        (["--eps", "0.1", "--domain", "0"], "expected two numbers"),
+        (["--eps", "0.1", "--domain", "0", "x"], "'x'"),
+        (["--eps", "0.1", "--domain", "0", "0.001"], "lies outside the domain [0, 0.001"),
         (["--eps", "0.1", "--divide-by", "0"], "positive"),
         (["--eps", "0.1", "--solver", "none such"], "none such"),
     ],
@@ -269,6 +332,23 @@ def test_wrong_options_are_one_line(
     assert err.count("\n") == 1
     assert piece in err
     assert not (folder / "s").exists()
+
+
+def test_data_may_lie_anywhere_in_their_domain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes as they are, in their domain or in none; the commands around one input take the same options."""
+    network, points = LARGER, [[200, 100], [-50, 20]]
+    for domain, certified in (((-100, 255), [2, 0]), (None, [2, 0]), ((-50, 200), [2, 0])):
+        answer = certify(network, points, [0, 1], [30, 60], domain=domain)
+        assert [level.certified for level in answer.levels] == certified
+    arguments = ["certify", str(folder / "net.nnet"), str(folder / "data.npz"), "--eps", "0.001"]
+    np.save(folder / "x.npy", np.full((1, 4), 7.0))
+    around = ["radius", str(folder / "net.nnet"), "--input", str(folder / "x.npy"), "--time-limit", "20"]
+    for options in (["--domain", "0", "255"], ["--no-domain"]):
+        assert main([*arguments, *options]) == 0
+        assert main([*around, *options]) == 0
+    capsys.readouterr()
+    assert main(["box", str(folder / "net.nnet"), "--dual", "--label", "0", "--no-domain"]) == 3
+    assert "needs --domain LO HI" in capsys.readouterr().err
 
 
 def test_files_that_hold_no_data_are_refused(tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ def test_certificates_are_written_and_checked(tmp_path: Path, network: str, caps
     assert capsys.readouterr().out.startswith("PROVED")
     assert main([*arguments, right, "--exact"]) == 0
     assert main([*arguments, other]) == 1
+    capsys.readouterr()
     assert main([*arguments, other, "--exact"]) == 1
+    assert "the fast checker: the certificate is about another" in capsys.readouterr().err
     assert main(["check", point, "--network", network, "--property", false]) == 0
     assert "REFUTED" in capsys.readouterr().out
     (tmp_path / "cut").write_bytes(Path(proof).read_bytes()[:-3])

@@ -6,11 +6,16 @@ import doctest
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import optverify
-from optverify.errors import MissingExtra, OptverifyError, require
+from optverify import Box, Network, Query, campaign, outputs
+from optverify.errors import InputError, MissingExtra, OptverifyError, require
 
 
 def test_exports_are_complete_and_sorted() -> None:
@@ -37,6 +42,42 @@ def test_public_functions_and_classes_are_documented() -> None:
         doc = getattr(optverify, name).__doc__
         assert doc
         assert doc.strip().split("\n")[0].endswith((".", "?"))
+
+
+NET = Network.from_arrays([([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])
+BOX = Box([0, 0], [1, 1])
+ABOVE = outputs(2)[0] <= 1
+ENTRANCES: dict[str, Callable[[Any], object]] = {
+    "verify, network": lambda it: optverify.verify(it, Query.robust(BOX, 0, 2)),
+    "verify, query": lambda it: optverify.verify(NET, it),
+    "bound, network": lambda it: optverify.bound(it, BOX, "Y_0"),
+    "bound, region": lambda it: optverify.bound(NET, it, "Y_0"),
+    "compare, network": lambda it: optverify.compare(it, BOX),
+    "compare, question": lambda it: optverify.compare(NET, it),
+    "compare_instances, instance": lambda it: optverify.compare_instances([it]),
+    "campaign, instance": lambda it: campaign.run([it]),
+    "certify, network": lambda it: optverify.certify(it, [[0.5, 0.5]], [0], 0.1),
+    "radius, network": lambda it: optverify.radius(it, [0.5, 0.5]),
+    "radius, domain": lambda it: optverify.radius(NET, [0.5, 0.2], domain=it),
+    "safe_box, network": lambda it: optverify.safe_box(it, [0.5, 0.5]),
+    "safe_box, safe": lambda it: optverify.safe_box(NET, [0.5, 0.2], property=it),
+    "dual_box, network": lambda it: optverify.dual_box(it, 0),
+    "dual_box, label": lambda it: optverify.dual_box(NET, it),
+    "to_cvxpy, network": lambda it: optverify.to_cvxpy(it, BOX),
+    "to_cvxpy, question": lambda it: optverify.to_cvxpy(NET, it),
+    "to_pyomo, network": lambda it: optverify.to_pyomo(it, BOX),
+    "Query, region": lambda it: Query.always(it, ABOVE, 2),
+    "Query, safe": lambda it: Query.always(BOX, it, 2),
+    "Query, label": lambda it: Query.robust(BOX, it, 2),
+}
+
+
+@pytest.mark.parametrize("wrong", ["net.onnx", Path("net.onnx"), np.zeros(2), [0.5], object()], ids=type)
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_an_argument_of_a_wrong_type_is_refused_by_its_name(entrance: str, wrong: object) -> None:
+    """Where it comes in, in one line, by all that takes networks, regions and properties."""
+    with pytest.raises(InputError, match=entrance.split(", ")[1] if entrance != "certify, network" else "net"):
+        ENTRANCES[entrance](wrong)
 
 
 BLOCK = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,30 @@ def test_python_blocks_run(page: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "proved" in capsys.readouterr().out
 
 
-def test_the_first_command_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first `optverify verify` of the README names files that exist and gives a verdict."""
-    monkeypatch.chdir(ROOT)
-    command = re.search(r"\$ optverify (verify examples\S+ examples\S+)", README)
-    assert command is not None
-    assert main(command.group(1).split()) == 0
-    assert "VERIFIED" in capsys.readouterr().out
+def test_every_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line of the README that begins with a $, in its order; limits and the list of instances are cut short."""
+    (tmp_path / "examples").mkdir()
+    for folder in filter(Path.is_dir, (ROOT / "examples").iterdir()):
+        (tmp_path / "examples" / folder.name).symlink_to(folder)
+    instances = (ROOT / "examples" / "instances.csv").read_text().splitlines()
+    (tmp_path / "examples" / "instances.csv").write_text("\n".join(instances[:3]))
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^    \$ (.*)$", README, re.MULTILINE)
+    ran = {}
+    for line in lines:
+        words = shlex.split(os.path.expandvars(re.sub(r"(--time-limit|--timeout) \d+", r"\1 1", line)), comments=True)
+        if words[0] != "optverify":
+            for name, _, value in (word.partition("=") for word in words):
+                monkeypatch.setenv(name, value)
+            continue
+        ran[line] = main(words[1:])
+        assert "error" not in capsys.readouterr().err, line
+    assert len(ran) >= 20
+    assert [code for line, code in ran.items() if "$FALSE" in line] == [1]
+    assert {code for line, code in ran.items() if "$HARD" in line} <= {0, 2}
+    assert {code for line, code in ran.items() if "$FALSE" not in line and "$HARD" not in line} == {0}
 
 
 def test_links_lead_somewhere() -> None:

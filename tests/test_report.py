@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optverify import Box, Query, Verdict, outputs, verify
 from optverify.network import Affine, Network
 from optverify.report.html import card
-from optverify.report.text import number, rounded_down
+from optverify.report.text import number, rounded_down, rounded_up
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -20,12 +20,16 @@ def test_printed_lower_bounds_are_bounds(value: float) -> None:
     printed = Fraction(rounded_down(value))
     assert printed <= Fraction(value)
     assert Fraction(value) - printed <= abs(Fraction(value)) / 10**5
+    above = Fraction(rounded_up(value))
+    assert above >= Fraction(value)
+    assert above - Fraction(value) <= abs(Fraction(value)) / 10**5
 
 
 def test_nothing_known_is_a_dash() -> None:
     """None and NaN print as a dash, infinities as themselves."""
     assert rounded_down(None) == rounded_down(float("nan")) == number(None) == number(float("nan")) == "-"
-    assert rounded_down(float("-inf")) == "-inf"
+    assert rounded_down(float("-inf")) == rounded_up(float("-inf")) == "-inf"
+    assert rounded_up(None) == rounded_up(float("nan")) == "-"
 
 
 def test_an_answer_is_not_a_truth_value() -> None:

@@ -14,6 +14,7 @@ import pytest
 from optverify import Box, Network, Query, Verdict, bound, kernel, load_property, outputs, verify
 from optverify.canonical import network_text, property_text
 from optverify.certificate import check_file
+from optverify.cli import main
 from optverify.errors import CertificateError, InputError, MalformedCertificate, RejectedCertificate
 from optverify.search.tree import Progress
 
@@ -53,6 +54,22 @@ class Stopper:
     def __call__(self, progress: Progress) -> None:
         if progress.nodes >= self.nodes:
             raise KeyboardInterrupt
+
+
+def test_a_decided_search_says_that_there_is_no_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is an older one taken for its own; who resumes what is not there is told what to do."""
+    folder = Path(__file__).parent.parent / "examples" / "pendulum"
+    files = [str(folder / name) for name in ("controller.onnx", "leans_right.vnnlib")]
+    tree = tmp_path / "tree"
+    assert main(["verify", *files, "--save", str(tree)]) == 0
+    assert capsys.readouterr().err == f"optverify: decided: nothing to resume, {tree} not written\n"
+    assert not tree.exists()
+    assert main(["verify", *files, "--resume", str(tree)]) == 3
+    assert "without `resume` it begins anew" in capsys.readouterr().err
+    tree.write_text("older")
+    assert main(["verify", *files, "--save", str(tree)]) == 0
+    assert "not written; the older one is as it was" in capsys.readouterr().err
+    assert tree.read_text() == "older"
 
 
 @pytest.mark.parametrize("nodes", [1, 20, 60])
@@ -117,7 +134,7 @@ def test_what_a_saved_tree_says_is_not_believed(tmp_path: Path) -> None:
     tree.write_bytes(content[:-5])
     with pytest.raises(MalformedCertificate):
         verify(NETWORK, query, resume=str(tree))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         verify(NETWORK, query, resume=str(tmp_path / "nothing"))
 
 

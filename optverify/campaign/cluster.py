@@ -76,7 +76,10 @@ class Cluster:
             answer.set_exception(ExecutorError(f"Dask: {type(error).__name__}: {error}"))
 
     def _gone(self) -> ExecutorError:
-        return ExecutorError(f"the Dask scheduler at {self._scheduler} is gone")
+        return ExecutorError(
+            f"the Dask scheduler at {self._scheduler} is gone: start one with workers and run the same command "
+            "with its address; what is in the store is not run again"
+        )
 
     def close(self) -> None:
         """Cancel what waits; what runs on the cluster comes to its own end."""

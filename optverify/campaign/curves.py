@@ -17,6 +17,7 @@ from optverify.errors import InputError, ShapeError
 from optverify.expressions import Number, rational
 from optverify.interval import nearest
 from optverify.measures.judge import Judge
+from optverify.measures.question import as_domain
 from optverify.network import Network
 from optverify.query import Box, Query
 from optverify.semantics import REAL, Semantics
@@ -42,7 +43,7 @@ class Curve:
 
         In a format it is right if every execution says so, and wrong if some execution does not.
         """
-        network, point = judge.network, Box.around(np.array(self.x, dtype=object), 0)
+        network, point = judge.network, Box.around(np.array(self.x, dtype=object), 0, None)
         low, _ = (y := network.enclose(point.lower))[self.label]
         certain = not possible_overflow(network, point.outward)
         self.correct = certain and all(low > above for j, (_, above) in enumerate(y) if j != self.label)
@@ -151,7 +152,8 @@ def curves_of(
     curves = []
     for k, (values, label) in enumerate(zip(given.reshape(len(given), -1).tolist(), classes.tolist(), strict=True)):
         try:
-            point = Box.around(values, 0, domain).lower
+            point = Box.around(values, 0, None).lower
+            as_domain(domain, point)
             if semantics is not REAL:
                 ends = (-FAR, FAR) if domain is None else tuple(map(rational, domain))
                 values = [semantics.within(value, *ends) for value in point]

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from optverify.campaign.work import Distance, Task, sha256
-from optverify.errors import InputError, OptverifyError, ParseError
+from optverify.errors import InputError, OptverifyError, ParseError, expect
 from optverify.io import load
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
+from optverify.semantics import REAL, named
 from optverify.solvers import LINEAR
 
 COLUMNS = {
@@ -68,6 +69,11 @@ class Settings:
     certificates: bool = False
     semantics: str | None = None
 
+    @property
+    def format(self) -> str:
+        """The format that files are read in which do not say theirs; empty for the reals."""
+        return named(self.semantics or REAL).format
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -102,6 +108,7 @@ class Identifier:
 
     def identify(self, instance: Instance) -> Identified:
         """Return an instance with its identity; wrong files are a problem of the instance and no error."""
+        expect(Instance, instance=instance)
         network_sha256, problem = self._network(instance.network)
         property_sha256 = ""
         if not isinstance(instance.property, str):
@@ -137,7 +144,7 @@ class Identifier:
             return network.digest, ""
         if network not in self._networks:
             try:
-                self._networks[network] = load(network).digest, ""
+                self._networks[network] = load(network, format=self._settings.format).digest, ""
             except OptverifyError as error:
                 self._networks[network] = "", str(error)
             except Exception as error:  # what no reader expects is the end of an instance, not of the campaign

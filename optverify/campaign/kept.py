@@ -32,15 +32,13 @@ class Kept:
         self.store = Store(store)
 
     def answered(self, key: str) -> Row | None:
-        """Return the row of a question, if there is one and its certificate is there too."""
+        """Return the row of a question, if there is one and its certificate is there too, with what it proves."""
         row = self.store.get(key)
         if row is None or row.certificate is None or self._folder is None:
             return row
-        try:
-            content = (self._folder / row.certificate).read_bytes()
-        except OSError:
-            return None
-        return row if hashlib.sha256(content).hexdigest() == row.certificate_sha256 else None
+        proof = self._folder / row.certificate
+        files = {proof: row.certificate_sha256, _statement(proof): row.statement_sha256}
+        return row if all(_holds(path, digest) for path, digest in files.items() if digest is not None) else None
 
     def record(self, found: Identified, outcome: Outcome, attempts: int) -> Row:
         """Write a certificate and then the row that names it.
@@ -55,7 +53,7 @@ class Kept:
         if outcome.certificate is not None and self._folder is not None:
             certificate = _file_name(found)
             if outcome.statement is not None:
-                _write((self._folder / certificate).with_suffix(".vnnlib"), outcome.statement)
+                _write(_statement(self._folder / certificate), outcome.statement)
             _write(self._folder / certificate, outcome.certificate)
         row = _row(found, outcome, attempts, certificate)
         self.store.add(row, outcome.answer)
@@ -70,7 +68,6 @@ def named(row: Row | None, instance: Instance) -> Row | None:
 
 
 def _row(found: Identified, outcome: Outcome, attempts: int, certificate: str | None) -> Row:
-    content = outcome.certificate
     return Row(
         key=found.key,
         name=found.instance.name,
@@ -81,6 +78,7 @@ def _row(found: Identified, outcome: Outcome, attempts: int, certificate: str | 
         time_limit=found.task.time_limit,
         solver=found.task.solver,
         seed=found.task.seed,
+        semantics=outcome.semantics or found.task.semantics,
         version=found.task.version,
         verdict=outcome.verdict,
         reason=outcome.reason,
@@ -90,9 +88,27 @@ def _row(found: Identified, outcome: Outcome, attempts: int, certificate: str | 
         peak_mib=outcome.peak_mib,
         attempts=attempts,
         certificate=certificate,
-        certificate_sha256=None if content is None else hashlib.sha256(content).hexdigest(),
+        certificate_sha256=_digest(outcome.certificate),
+        statement_sha256=_digest(outcome.statement),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _statement(proof: Path) -> Path:
+    """Return the file that says what a certificate proves."""
+    return proof.with_suffix(".vnnlib")
+
+
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Tell whether a file is there as it was written."""
+    try:
+        return _digest(path.read_bytes()) == digest
+    except OSError:
+        return False
 
 
 def _label(thing: object) -> str:

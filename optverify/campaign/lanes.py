@@ -22,6 +22,8 @@ from optverify.campaign.work import Outcome, Task
 from optverify.errors import ExecutorError
 from optverify.search.workers import one_thread
 
+GUARD = "a script that asks for processes needs the usual  if __name__ == '__main__':"
+
 
 class WorkerDied(ExecutorError):
     """A process ended before its task did.
@@ -105,7 +107,10 @@ class Lanes:
         with self._lock:
             if self._closed:
                 raise WorkerDied("the campaign has ended")
-            started = _Process()
+            try:
+                started = _Process()
+            except RuntimeError:  # this is a worker that runs the user's script again
+                raise ExecutorError(GUARD) from None
             self._living.add(started.process)
         return started
 
@@ -127,20 +132,25 @@ class _Process:
         self.process = context.Process(target=_live, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
+        self._begun = False
 
     def run(self, job: _Job) -> Outcome:
         try:
             self._pipe.send((job.function, job.task))
-            if not wait([self._pipe], patience := job.task.patience()):
-                self.process.kill()
-                self.process.join()
-                return Outcome("error", f"killed: still running {patience:g} s after its start")
-            answer = self._pipe.recv()
+            answer = None
+            while not isinstance(answer, Outcome):  # its first message is that it has begun
+                if not wait([self._pipe], patience := job.task.patience()):
+                    self.process.kill()
+                    self.process.join()
+                    return Outcome("error", f"killed: still running {patience:g} s after its start")
+                answer = self._pipe.recv()
+                self._begun = True
+            return answer
         except (EOFError, OSError):
             self.process.join()
+            if not self._begun and (self.process.exitcode or 0) > 0:  # as all others would
+                raise ExecutorError(f"a worker {_end(self.process.exitcode)} before it began: {GUARD}") from None
             raise WorkerDied(f"the process that worked on it {_end(self.process.exitcode)}") from None
-        assert isinstance(answer, Outcome)
-        return answer
 
     def alive(self) -> bool:
         return self.process.is_alive()
@@ -162,6 +172,7 @@ def _live(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     with one_thread(), suppress(EOFError, OSError):
+        pipe.send(True)
         while True:
             function, task = pipe.recv()
             pipe.send(function(task))

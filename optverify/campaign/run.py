@@ -167,7 +167,8 @@ class Campaign:
         ----------
         instances : sequence of Instance
         progress : callable, optional
-            Called with :class:`Progress` at the start and after each result.
+            Called with :class:`Progress` at the start and after each result. What it raises ends the run as Ctrl-C
+            does, and comes out.
 
         Returns
         -------
@@ -194,15 +195,12 @@ class Campaign:
         known = len(rows)
         total = known + len(todo)
 
-        def report(row: Row | None, note: str = "") -> None:
-            if row is not None:
-                rows[row.key] = row
+        def tell(row: Row | None, note: str = "") -> None:
             if progress is not None:
                 verdicts = Counter(each.verdict for each in rows.values())
                 progress(Progress(len(rows), total, known, verdicts, row, note))
 
-        report(None)
-        _Run(self, todo, report).finish()
+        _Run(self, todo, rows, tell).finish()
         return Ran(tuple(named(rows.get(found.key), found.instance) for found in identified), known)
 
     def answer(self, row: Row) -> str:
@@ -224,28 +222,31 @@ class Campaign:
 class _Run:
     """One call of :meth:`Campaign.run`: what waits, what runs, what could not be written."""
 
-    def __init__(self, campaign: Campaign, todo: deque[Identified], report: Callable[..., None]) -> None:
-        self._campaign, self._todo, self._report = campaign, todo, report
+    def __init__(
+        self, campaign: Campaign, todo: deque[Identified], rows: dict[str, Row], tell: Callable[..., None]
+    ) -> None:
+        self._campaign, self._todo, self._rows, self._tell = campaign, todo, rows, tell
         self._running: dict[Future[Outcome], tuple[Identified, int]] = {}
         self._unwritten: list[tuple[Identified, Outcome, int]] = []
         self._failure: OutputError | None = None
 
     def finish(self) -> None:
         try:
+            self._tell(None)
             while self._todo or self._running:
                 self._hand_out()
                 done, _ = wait(self._running, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._take(future)
-        except KeyboardInterrupt:
+        except BaseException as error:
             self._rescue()
-        except ExecutorError:
-            self._rescue()
-            raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         self._write_again()
 
     def _rescue(self) -> None:
-        """Keep what has come in meanwhile, give up the rest."""
+        """Keep what has come in meanwhile, give up the rest; who watches is not told, as that may be what failed."""
+        self._tell = lambda *_: None
         for future, (found, attempt) in self._running.items():
             if future.done() and future.exception() is None:
                 self._record(found, future.result(), attempt)
@@ -266,14 +267,13 @@ class _Run:
 
     def _take(self, future: Future[Outcome]) -> None:
         """Write a result, or hand its instance out again if its worker died."""
-        found, attempt = self._running[future]
+        found, attempt = self._running.pop(future)  # before it is written: a stop in between must not write it twice
         try:
             outcome = future.result()
         except WorkerDied as error:
             attempt += error.attempts - 1
             if attempt < MAX_ATTEMPTS:
                 self._running[self._campaign.pool().submit(work, found.task)] = (found, attempt + 1)
-                del self._running[future]
                 return
             outcome = Outcome("error", f"{error} (tried {attempt} times)")
         except ExecutorError:
@@ -281,7 +281,6 @@ class _Run:
         except Exception as error:  # an instance that cannot travel
             outcome = Outcome("error", f"{type(error).__name__}: {error}")
         self._record(found, outcome, attempt)
-        del self._running[future]
 
     def _record(self, found: Identified, outcome: Outcome, attempts: int) -> None:
         try:
@@ -290,9 +289,10 @@ class _Run:
             self._unwritten.append((found, outcome, attempts))
             if self._failure is None:
                 self._failure = error
-                self._report(None, f"{error}: nothing new is started")
+                self._tell(None, f"{error}: nothing new is started")
         else:
-            self._report(row)
+            self._rows[row.key] = row
+            self._tell(row)
 
     def _write_again(self) -> None:
         """Try what could not be written once more: space may have been made meanwhile."""

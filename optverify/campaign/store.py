@@ -19,7 +19,7 @@ from optverify.errors import InputError, OutputError
 APPLICATION = 0x6F707476
 """The mark of our files: "optv"."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the table; a file with another one is refused."""
 
 MEMORY = ":memory:"
@@ -44,6 +44,8 @@ class Row:
     time_limit : float or None
     solver : str or None
     seed : int
+    semantics : str or None
+        The arithmetic that the answer is about; None where there is none, as the files could not be read.
     version : str
         Of optverify.
     verdict : str
@@ -56,6 +58,8 @@ class Row:
     certificate : str or None
         File name in the folder of certificates.
     certificate_sha256 : str or None
+    statement_sha256 : str or None
+        Of the VNN-LIB file beside the certificate, where the property was none.
     finished : str
         UTC.
     """
@@ -69,6 +73,7 @@ class Row:
     time_limit: float | None
     solver: str | None
     seed: int
+    semantics: str | None
     version: str
     verdict: str
     reason: str
@@ -79,6 +84,7 @@ class Row:
     attempts: int
     certificate: str | None
     certificate_sha256: str | None
+    statement_sha256: str | None
     finished: str
 
 
@@ -130,7 +136,10 @@ class Store:
         if pragma("application_id") != APPLICATION:
             raise InputError(f"{self.path} is an SQLite file of something else; choose another store")
         if pragma("user_version") != LAYOUT:
-            raise InputError(f"{self.path} was written by another version of optverify; choose another store")
+            raise InputError(
+                f"{self.path} was written by another version of optverify, with other columns: choose another store, "
+                "or install that version; any program that reads SQLite reads its table `results`"
+            )
         self._rows.execute("PRAGMA journal_mode = DELETE")
         self._rows.execute("PRAGMA synchronous = EXTRA")
 

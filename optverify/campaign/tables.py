@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from optverify.campaign.store import NAMES, Row
-from optverify.errors import InputError, require
-from optverify.io.files import replacing
+from optverify.errors import require
+from optverify.io.files import expect_ending, replacing
 
 ENDINGS = (".csv", ".parquet")
 
@@ -27,7 +27,7 @@ def frame(rows: Sequence[Row]) -> Any:
 
 
 def check_export(path: str) -> None:
-    """Refuse before the work what :func:`export` could not write after it.
+    """Refuse before the work what :func:`write_table` could not write after it.
 
     Raises
     ------
@@ -35,22 +35,20 @@ def check_export(path: str) -> None:
         The ending is unknown.
     MissingExtra
     """
-    if not path.endswith(ENDINGS):
-        raise InputError(f"{path}: unknown kind of table; expected one of {', '.join(ENDINGS)}")
+    expect_ending(path, ENDINGS, "table")
     require("pandas", "tables")
     if path.endswith(".parquet"):
         require("pyarrow", "tables")
 
 
-def export(rows: Sequence[Row], path: str) -> None:
-    """Write rows as CSV or Parquet, by the ending of the name; the file appears whole or not at all.
+def write_table(table: Any, path: str) -> None:
+    """Write a `pandas.DataFrame` as CSV or Parquet, by the ending of the name; it appears whole or not at all.
 
     Raises
     ------
     InputError, MissingExtra, OutputError
     """
     check_export(path)
-    table = frame(rows)
     with replacing(path) as stream:
         if path.endswith(".csv"):
             stream.write(table.to_csv(index=False).encode())

@@ -23,7 +23,7 @@ from optverify.measures.radius import radius
 from optverify.network import Network
 from optverify.query import Query
 from optverify.results import versions
-from optverify.semantics import REAL
+from optverify.semantics import REAL, named
 from optverify.verify import verify
 
 
@@ -102,6 +102,8 @@ class Outcome:
     reason : str
     bound, seconds, cpu_seconds, peak_mib : float or None
         As in :class:`~optverify.results.Verification`; of a distance the lower end.
+    semantics : str or None
+        That the answer is about; None for an error.
     answer : str
         All of the answer as JSON; empty for an error.
     certificate : bytes or None
@@ -115,6 +117,7 @@ class Outcome:
     seconds: float | None = None
     cpu_seconds: float | None = None
     peak_mib: float | None = None
+    semantics: str | None = None
     answer: str = ""
     certificate: bytes | None = None
     statement: bytes | None = None
@@ -156,6 +159,7 @@ def _verify(task: Task, asked: str | Query) -> Outcome:
         answer.seconds,
         answer.cpu_seconds,
         answer.peak_mib,
+        answer.semantics,
         json.dumps(answer.to_dict(), allow_nan=False),
         certificate,
         write_vnnlib(query).encode() if certificate is not None and isinstance(asked, Query) else None,
@@ -185,6 +189,7 @@ def _measure(task: Task, asked: Distance) -> Outcome:
         answer.seconds,
         answer.cpu_seconds,
         None,
+        answer.semantics,
         json.dumps(answer.to_dict(), allow_nan=False),
         certificate,
         statement,
@@ -211,16 +216,16 @@ def _network(task: Task) -> Network:
     """
     if task.version != versions()["optverify"]:
         raise InputError(f"the worker has optverify {versions()['optverify']}, the campaign {task.version}")
-    network = _read(task.network, task.network_sha256)
+    network = _read(task.network, task.network_sha256, named(task.semantics or REAL).format)
     if network.digest != task.network_sha256:
         raise InputError(f"{task.network!r} has changed since the campaign was started")
     return network
 
 
 @lru_cache(maxsize=2)
-def _read(source: str | bytes, digest: str) -> Network:  # noqa: ARG001
+def _read(source: str | bytes, digest: str, format: str) -> Network:  # noqa: A002, ARG001
     """Read a network; the last ones are kept, as neighbours often share it."""
-    network = pickle.loads(source) if isinstance(source, bytes) else load(source)
+    network = pickle.loads(source) if isinstance(source, bytes) else load(source, format=format)
     assert isinstance(network, Network)
     return network
 

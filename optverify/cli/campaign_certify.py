@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from optverify.cli.shared import (
     EXIT_ERROR,
     Commands,
+    add_domain,
+    domain_of,
     json_output,
     note,
     positive_count,
@@ -55,10 +57,11 @@ def add_to(commands: Commands) -> None:
     certify.add_argument(
         "--radius", action="store_true", help="measure each input's radius instead of asking yes or no"
     )
-    certify.add_argument("--domain", default="0,1", metavar="A,B", help="of every input, or none (default 0,1)")
+    add_domain(certify)
     certify.add_argument("--divide-by", default="1", metavar="D", help="divide the inputs: 255 for bytes (default 1)")
     certify.add_argument("--store", metavar="FILE", help="SQLite file of results; without one nothing is kept")
     certify.add_argument("--timeout", type=positive_seconds, metavar="S", help="seconds a question")
+    certify.add_argument("--plot", metavar="FILE", help="draw the curve over eps as .svg, .pdf or .png (extra plots)")
     certify.set_defaults(run=_certify)
 
     for command in (campaign, certify):
@@ -74,14 +77,14 @@ def add_to(commands: Commands) -> None:
             "--json", metavar="FILE", help="write the answer as JSON to FILE, or - for standard output"
         )
         command.add_argument("--quiet", action="store_true", help="no progress line")
-    campaign.add_argument("--export", metavar="FILE", help="write the results as .csv or .parquet")
+        command.add_argument("--export", metavar="FILE", help="write the table as .csv or .parquet (extra tables)")
 
 
 def _campaign(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from optverify.campaign import read_instances, run
-    from optverify.campaign.tables import check_export, export
+    from optverify.campaign.tables import check_export, frame, write_table
 
     refuse_overwriting([options.store, options.json, options.export], [options.instances])
     if options.export is not None:
@@ -101,7 +104,7 @@ def _campaign(options: argparse.Namespace) -> int:
             }
         )
         if options.export is not None:
-            export(rows, options.export)
+            write_table(frame(rows), options.export)
     if options.json != "-":
         _table(rows)
         say(", ".join(f"{count} {name}" for name, count in counts.items() if count) + f" of {len(instances)} instances")
@@ -113,10 +116,18 @@ def _campaign(options: argparse.Namespace) -> int:
 
 
 def _certify(options: argparse.Namespace) -> int:
+    from optverify.campaign.tables import check_export, write_table
     from optverify.certify import certify
     from optverify.io.data import read_data
 
-    refuse_overwriting([options.store, options.json], [options.network, options.data])
+    written = [options.store, options.json, options.plot, options.export]
+    refuse_overwriting(written, [options.network, options.data])
+    if options.export is not None:
+        check_export(options.export)
+    if options.plot is not None:
+        from optverify.plots.accuracy import check_figure, write_figure
+
+        check_figure(options.plot)
     with json_output(options.json) as write:
         inputs, labels = read_data(options.data, options.divide_by)
         with _progress(options.quiet) as report:
@@ -126,12 +137,16 @@ def _certify(options: argparse.Namespace) -> int:
                 labels,
                 () if options.eps is None else options.eps.split(","),
                 radius=options.radius,
-                domain=_domain(options.domain),
+                domain=domain_of(options),
                 time_limit=options.timeout,
                 progress=report,
                 **_shared(options) | {"semantics": options.semantics or REAL.name},
             )
         write(answer.to_dict())
+        if options.plot is not None:
+            write_figure(answer, options.plot)
+        if options.export is not None:
+            write_table(answer.to_frame(), options.export)
     if options.json != "-":
         say(str(answer))
     if not answer.complete:
@@ -155,15 +170,6 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
         "certificates": options.certificates,
         "retry_errors": options.retry_errors,
     }
-
-
-def _domain(given: str) -> tuple[str, str] | None:
-    if given == "none":
-        return None
-    ends = given.split(",")
-    if len(ends) != 2:
-        raise InputError(f"--domain {given!r}: expected two numbers A,B or none")
-    return ends[0], ends[1]
 
 
 def _table(rows: list[Any]) -> None:

@@ -6,9 +6,11 @@ import argparse
 
 from optverify.cli.shared import (
     Commands,
+    add_domain,
     add_search,
     add_semantics,
     check_solver,
+    domain_of,
     json_output,
     live_line,
     refuse_overwriting,
@@ -18,7 +20,7 @@ from optverify.cli.shared import (
     workers_or_default,
 )
 from optverify.errors import InputError
-from optverify.semantics import REAL
+from optverify.semantics import REAL, named
 
 
 def add_to(commands: Commands) -> None:
@@ -57,9 +59,7 @@ def add_to(commands: Commands) -> None:
         command.add_argument(
             "--label", type=whole_number, metavar="C", help="its class (default: that of the largest output)"
         )
-        command.add_argument(
-            "--domain", nargs=2, default=["0", "1"], metavar=("LO", "HI"), help="range of every input (default 0 1)"
-        )
+        add_domain(command)
         command.add_argument(
             "--gap", type=float, default=1e-4, metavar="G", help="relative gap of a radius (default 1e-4)"
         )
@@ -80,12 +80,12 @@ def _radius(options: argparse.Namespace) -> int:
     refuse_overwriting([options.json, *proof], [options.network, options.input])
     with json_output(options.json) as write, live_line(options.quiet) as report:
         answer = radius(
-            load(options.network),
+            load(options.network, format=named(options.semantics or REAL).format),
             load_point(options.input, options.index),
             options.label,
             norm=options.norm,
             semantics=options.semantics or REAL,
-            domain=tuple(options.domain),
+            domain=domain_of(options),
             targets=options.targets,
             gap=options.gap,
             time_limit=options.time_limit,
@@ -115,11 +115,15 @@ def _box(options: argparse.Namespace) -> int:
         raise InputError("box needs --input FILE, or --dual and --label C")
     read = [path for path in (options.network, options.input, options.property) if path is not None]
     refuse_overwriting([options.json, options.certificate], read)
-    domain = tuple(options.domain)
+    domain = domain_of(options)
     answer: DualBox | SafeBox
     with json_output(options.json) as write, live_line(options.quiet) as report:
-        network = load(options.network)
+        unsafe = None if options.property is None else load_property(options.property)
+        about = named(options.semantics or REAL) if unsafe is None else unsafe.under(options.semantics)
+        network = load(options.network, format=about.format)
         if options.dual:
+            if domain is None:
+                raise InputError("the smallest box around a class needs --domain LO HI")
             answer = dual_box(
                 network,
                 options.label,
@@ -137,7 +141,7 @@ def _box(options: argparse.Namespace) -> int:
                 load_point(options.input, options.index),
                 options.objective,
                 label=options.label,
-                property=None if options.property is None else load_property(options.property),
+                property=unsafe,
                 domain=domain,
                 fixed=options.fixed,
                 weights=None if options.weights is None else options.weights.split(","),

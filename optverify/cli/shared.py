@@ -95,6 +95,19 @@ def add_semantics(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_domain(parser: argparse.ArgumentParser) -> None:
+    """Add the range that an input's coordinates have."""
+    parser.add_argument(
+        "--domain", nargs=2, default=("0", "1"), metavar=("LO", "HI"), help="range of every input (default 0 1)"
+    )
+    parser.add_argument("--no-domain", dest="domain", action="store_const", const=None, help="inputs have no range")
+
+
+def domain_of(options: argparse.Namespace) -> tuple[str, str] | None:
+    """Return the range of every input, or None."""
+    return None if options.domain is None else (options.domain[0], options.domain[1])
+
+
 def add_search(
     parser: argparse.ArgumentParser, solver: str = LINEAR, solver_help: str = "for programs (default " + LINEAR + ")"
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optverify.cli.shared import (
@@ -14,6 +15,7 @@ from optverify.cli.shared import (
     json_output,
     live_line,
     network_and_query,
+    note,
     page_file,
     refuse_overwriting,
     say,
@@ -83,6 +85,9 @@ def _run(options: argparse.Namespace) -> int:
             write_page(verification_page(answer, network, query, trace=trace, files=files))
     if options.json != "-":
         say(str(answer))
+    if options.save is not None and answer.verdict.value != "unknown":
+        left = "; the older one is as it was" if Path(options.save).exists() else ""
+        note(f"optverify: decided: nothing to resume, {options.save} not written{left}")
     return {"verified": 0, "falsified": 1, "unknown": 2}[answer.verdict.value]
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from optverify.errors import OutputError
+from optverify.errors import InputError, OutputError
 
 
 @contextmanager
@@ -50,6 +50,17 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         if name:
             with suppress(OSError):
                 Path(name).unlink()
+
+
+def expect_ending(path: str, endings: tuple[str, ...], what: str) -> None:
+    """Refuse a name that does not say which kind of file to write.
+
+    Raises
+    ------
+    InputError
+    """
+    if not path.endswith(endings):
+        raise InputError(f"{path}: unknown kind of {what}; expected one of {', '.join(endings)}")
 
 
 def _umask() -> int:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import inf
+from numbers import Integral
 
-from optverify.errors import InputError
+from optverify.errors import InputError, expect
 from optverify.expressions import And, Condition, Number, outputs, rational
 from optverify.interval import nearest
 from optverify.measures.boxes import all_faces, moved
 from optverify.measures.proofs import Folder
+from optverify.measures.question import box_of
 from optverify.measures.results import DualBox, Face, Side
 from optverify.measures.sweep import Sweep, sweep
 from optverify.network import Network
@@ -75,9 +77,11 @@ def dual_box(
     pace, arithmetic = rational(step), named(semantics)
     if pace <= 0:
         raise InputError("the step must be positive")
+    expect(Network, network=network)
     n = network.n_inputs
-    box = domain if isinstance(domain, Box) else Box((domain[0],) * n, (domain[1],) * n)  # type: ignore[arg-type]
+    box = box_of(domain, n)
     if property is None:
+        expect(Integral, label=label)
         if label is None or not 0 <= label < network.n_outputs or network.n_outputs < 2:
             raise InputError(f"label {label} must be one of at least two outputs")
         y = outputs(network.n_outputs)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optverify.deployment import deployed
-from optverify.errors import InputError, ShapeError
+from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Number, rational
 from optverify.interval import Array, nearest, round_down, round_up
 from optverify.measures.judge import Judge
@@ -52,10 +52,28 @@ def as_point(network: Network, x: ArrayLike | Sequence[Number]) -> tuple[Fractio
     ------
     ShapeError, InputError
     """
+    expect(Network, network=network)
     point = tuple(rational(v) for v in _flat(x))
     if len(point) != network.n_inputs:
         raise ShapeError(f"x has {len(point)} values, the network takes {network.n_inputs} inputs")
     return point
+
+
+def box_of(domain: Box | tuple[Number, Number], size: int) -> Box:
+    """Return a domain as a box.
+
+    Raises
+    ------
+    InputError
+        It is neither a box nor two numbers.
+    """
+    if isinstance(domain, Box):
+        return domain
+    try:
+        low, high = domain
+    except (TypeError, ValueError):
+        raise InputError(f"the domain must be a pair of numbers or a Box, not {domain!r}") from None
+    return Box((low,) * size, (high,) * size)  # type: ignore[arg-type]
 
 
 def as_domain(domain: Domain, x: Sequence[Fraction]) -> Box:
@@ -69,9 +87,7 @@ def as_domain(domain: Domain, x: Sequence[Fraction]) -> Box:
     if domain is None:
         reach = Fraction(BEYOND) * max([Fraction(1), *(abs(v) for v in x)])
         return Box(tuple(v - reach for v in x), tuple(v + reach for v in x))
-    if not isinstance(domain, Box):
-        low, high = domain
-        domain = Box((low,) * len(x), (high,) * len(x))  # type: ignore[arg-type]
+    domain = box_of(domain, len(x))
     if domain.size != len(x):
         raise ShapeError(f"the domain has {domain.size} inputs, x has {len(x)}")
     for i, (a, v, b) in enumerate(zip(domain.lower, x, domain.upper, strict=True)):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optverify.interval import nearest
+from optverify.interval import nearest, round_down, round_up
 from optverify.measures.brackets import Radius
 from optverify.query import Box
 from optverify.report import html, text
@@ -129,15 +129,7 @@ class SafeBox:
             "log_volume": self.log_volume,
             "faces": [face.to_dict() for face in self.faces],
             "radius": None if self.radius is None else self.radius.to_dict(),
-            "step": self.step,
-            "complete": self.complete,
-            "reason": self.reason,
-            "seconds": self.seconds,
-            "question": self.question,
-            "network_sha256": self.network,
-            "certified": self.certified,
-            "semantics": self.semantics,
-            "versions": dict(self.versions),
+            **_record(self),
         }
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
@@ -145,11 +137,10 @@ class SafeBox:
         count = {
             stop: sum(face.stop == stop for face in self.faces) for stop in dict.fromkeys(f.stop for f in self.faces)
         }
-        ends = zip(self.box.lower, self.box.upper, strict=True)
         rows = {
             "proved": f"no point of the box is unsafe ({self.question})",
-            "box": "; ".join(f"[{nearest(a):.6g}, {nearest(b):.6g}]" for a, b in ends),
-            "apothem": text.number(self.apothem),
+            "box": _inside(self.box),
+            "apothem": text.rounded_down(self.apothem),
             "diameter": text.number(self.diameter),
             "log volume": text.number(self.log_volume),
             "faces": ", ".join(
@@ -162,10 +153,7 @@ class SafeBox:
             rows["grown from"] = repr(self.radius)
         if self.certified is not None:
             rows["certificate"] = text.certified(self.certified)
-        return rows | {
-            "semantics": named(self.semantics).statement,
-            "time": f"{self.seconds:.2f} s",
-        }
+        return rows | _last(self)
 
     def __str__(self) -> str:
         return text.card("safe box" + (", maximal" if self.complete else ""), self._rows())
@@ -227,15 +215,7 @@ class DualBox:
             "outer": ends(self.outer),
             "inner": ends(self.inner),
             "faces": [face.to_dict() for face in self.faces],
-            "step": self.step,
-            "complete": self.complete,
-            "reason": self.reason,
-            "seconds": self.seconds,
-            "question": self.question,
-            "network_sha256": self.network,
-            "certified": self.certified,
-            "semantics": self.semantics,
-            "versions": dict(self.versions),
+            **_record(self),
         }
 
     def _rows(self) -> dict[str, str]:
@@ -244,15 +224,12 @@ class DualBox:
             rows["certificates"] = text.certified(self.certified)
         if self.outer is None:
             return {"proved": "the domain holds no point of the class", **rows}
-        ends = zip(self.outer.lower, self.outer.upper, strict=True)
-        box = "; ".join(f"[{nearest(a):.6g}, {nearest(b):.6g}]" for a, b in ends)
         return {
-            "proved": f"every point of the class in the domain lies in {box}",
+            "proved": f"every point of the class in the domain lies in {_around(self.outer)}",
             "step": f"{self.step:.6g}: the smallest such box is no smaller than this on each side"
             + ("" if self.complete else ", but for undecided faces"),
             **rows,
-            "semantics": named(self.semantics).statement,
-            "time": f"{self.seconds:.2f} s",
+            **_last(self),
         }
 
     def __str__(self) -> str:
@@ -263,3 +240,39 @@ class DualBox:
 
     def _repr_html_(self) -> str:
         return html.card("dual box", self._rows(), details={"network SHA-256": self.network, **self.versions})
+
+
+def _inside(box: Box) -> str:
+    """Print a box with few digits and nothing that is not in it; a side that is too short for that with all digits."""
+    sides = []
+    for a, b in zip(box.lower, box.upper, strict=True):
+        low, high = text.rounded_up(round_up(a)), text.rounded_down(round_down(b))
+        if float(low) > float(high):
+            low, high = text.exact(nearest(a)), text.exact(nearest(b))
+        sides.append(f"[{low}, {high}]")
+    return "; ".join(sides)
+
+
+def _around(box: Box) -> str:
+    """Print a box with few digits and everything that is in it."""
+    ends = zip(box.lower, box.upper, strict=True)
+    return "; ".join(f"[{text.rounded_down(round_down(a))}, {text.rounded_up(round_up(b))}]" for a, b in ends)
+
+
+def _last(answer: SafeBox | DualBox) -> dict[str, str]:
+    return {"semantics": named(answer.semantics).statement, "time": f"{answer.seconds:.2f} s"}
+
+
+def _record(answer: SafeBox | DualBox) -> dict[str, Any]:
+    """Return what both answers write as JSON beside their boxes."""
+    return {
+        "step": answer.step,
+        "complete": answer.complete,
+        "reason": answer.reason,
+        "seconds": answer.seconds,
+        "question": answer.question,
+        "network_sha256": answer.network,
+        "certified": answer.certified,
+        "semantics": answer.semantics,
+        "versions": dict(answer.versions),
+    }

@@ -27,6 +27,12 @@ def rounded_down(value: float | None, digits: int = 6) -> str:
     return f"{short.normalize():g}" if short else "0"
 
 
+def rounded_up(value: float | None, digits: int = 6) -> str:
+    """Return a few digits that are not below the number."""
+    shown = rounded_down(None if value is None else -value, digits)
+    return shown if shown in ("-", "0") else shown.removeprefix("-") if shown.startswith("-") else f"-{shown}"
+
+
 def exact(value: float) -> str:
     """Return the shortest decimal that gives back the same float64."""
     return repr(float(value))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from optverify.formulations.program import Cone, Program
-from optverify.solvers.conic import answer, conic, installed, one_thread
+from optverify.solvers.conic import answer, conic, one_thread, presence
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
 from optverify.solvers.solution import Availability, Incumbent, Solution, Status, require_support
@@ -58,10 +58,7 @@ class Clarabel:
 
     def availability(self) -> Availability:
         """Tell whether clarabel is installed, without importing it."""
-        found = installed("clarabel")
-        if found is None:
-            return Availability(installed=False, reason="clarabel is not installed: pip install 'clarabel>=0.11'")
-        return Availability(installed=True, version=found)
+        return presence("clarabel", "clarabel>=0.11")
 
     def solve(
         self,

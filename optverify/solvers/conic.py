@@ -21,7 +21,7 @@ import numpy as np
 
 from optverify.formulations.program import Block, Cone, Program, order_of
 from optverify.interval import Array
-from optverify.solvers.solution import Solution, Status
+from optverify.solvers.solution import Availability, Solution, Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +205,14 @@ def installed(package: str) -> str | None:
         return version(package) if find_spec(package) is not None else None
     except (PackageNotFoundError, ValueError):
         return None
+
+
+def presence(package: str, requirement: str) -> Availability:
+    """Tell whether a package is there, and how to get it where it is not, without importing it."""
+    found = installed(package)
+    if found is None:
+        return Availability(installed=False, reason=f"{package} is not installed: pip install '{requirement}'")
+    return Availability(installed=True, version=found)
 
 
 @contextmanager

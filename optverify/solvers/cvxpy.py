@@ -27,7 +27,7 @@ import numpy as np
 from optverify.errors import SolverUnavailable, UnsupportedProgram
 from optverify.formulations.program import Block, Cone, Program, triangle_of
 from optverify.modelling.cvxpy import build
-from optverify.solvers.conic import answer, installed, one_thread, ray_of
+from optverify.solvers.conic import answer, one_thread, presence, ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
 from optverify.solvers.mosek import Mosek, unlicensed
@@ -97,10 +97,7 @@ class Cvxpy:
 
     def availability(self) -> Availability:
         """Tell whether cvxpy is installed, without importing it."""
-        found = installed("cvxpy")
-        if found is None:
-            return Availability(installed=False, reason="cvxpy is not installed: pip install 'cvxpy>=1.7'")
-        return Availability(installed=True, version=found)
+        return presence("cvxpy", "cvxpy>=1.7")
 
     def solve(
         self,

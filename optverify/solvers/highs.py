@@ -17,9 +17,6 @@ Facts about highspy 1.15 that this file is built on (each has a test):
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from math import inf, isfinite, nan
 from time import perf_counter
 from typing import Any, Literal
@@ -28,7 +25,7 @@ import numpy as np
 
 from optverify.formulations.program import Cone, Program
 from optverify.interval import Array
-from optverify.solvers.conic import ray_of
+from optverify.solvers.conic import presence, ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
 from optverify.solvers.solution import Availability, Incumbent, Solution, Status, require_support
@@ -86,10 +83,7 @@ class Highs:
 
     def availability(self) -> Availability:
         """Tell whether highspy is installed, without importing it."""
-        found = _installed()
-        if found is None:
-            return Availability(installed=False, reason="highspy is not installed: pip install 'highspy>=1.15.1,<1.16'")
-        return Availability(installed=True, version=found)
+        return presence("highspy", "highspy>=1.15.1,<1.16")
 
     def solve(
         self,
@@ -166,14 +160,6 @@ class Highs:
         for option, value in options.items():
             if h.setOptionValue(option, value).name == "kError":
                 raise ValueError(f"HiGHS refuses {option} = {value}")
-
-
-@cache
-def _installed() -> str | None:
-    try:
-        return version("highspy") if find_spec("highspy") is not None else None
-    except (PackageNotFoundError, ValueError):
-        return None
 
 
 class _Watch:

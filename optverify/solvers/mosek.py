@@ -28,7 +28,7 @@ import numpy as np
 from optverify.errors import OutputError, SolverUnavailable, UnsupportedProgram
 from optverify.formulations.program import Cone, Program, order_of
 from optverify.interval import Array
-from optverify.solvers.conic import answer, installed, one_thread
+from optverify.solvers.conic import answer, installed, one_thread, presence
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
 from optverify.solvers.solution import Availability, Incumbent, Solution, Status
@@ -73,15 +73,14 @@ class Mosek:
 
         The licence itself is looked at by MOSEK when it solves.
         """
-        found = installed("mosek")
-        if found is None:
-            reason = "mosek is not installed: pip install 'optverify[mosek]'"
-            return Availability(installed=False, reason=reason)
+        found = presence("mosek", "optverify[mosek]")
+        if not found:
+            return found
         place = os.environ.get("MOSEKLM_LICENSE_FILE") or str(Path.home() / "mosek" / "mosek.lic")
         # A server is port@host.
         if "@" not in place and not any(Path(part).exists() for part in place.split(os.pathsep)):
-            return Availability(installed=False, version=found, reason=f"no licence found; {GET_ONE}")
-        return Availability(installed=True, version=found)
+            return Availability(installed=False, version=found.version, reason=f"no licence found; {GET_ONE}")
+        return found
 
     def solve(
         self,

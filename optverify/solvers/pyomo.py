@@ -25,7 +25,7 @@ import numpy as np
 
 from optverify.errors import SolverUnavailable
 from optverify.formulations.program import Block, Cone, Program
-from optverify.solvers.conic import answer, installed, ray_of
+from optverify.solvers.conic import answer, presence, ray_of
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.interrupt import interruptible
 from optverify.solvers.mosek import unlicensed
@@ -87,10 +87,7 @@ class Pyomo:
 
     def availability(self) -> Availability:
         """Tell whether Pyomo is installed, without importing it."""
-        found = installed("pyomo")
-        if found is None:
-            return Availability(installed=False, reason="pyomo is not installed: pip install 'pyomo>=6.9'")
-        return Availability(installed=True, version=found)
+        return presence("pyomo", "pyomo>=6.9")
 
     def solve(
         self,

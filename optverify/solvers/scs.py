@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from optverify.formulations.program import Cone, Program
-from optverify.solvers.conic import answer, conic, installed, one_thread
+from optverify.solvers.conic import answer, conic, one_thread, presence
 from optverify.solvers.constant import solve_constant
 from optverify.solvers.solution import Availability, Incumbent, Solution, Status, require_support
 
@@ -61,10 +61,7 @@ class Scs:
 
     def availability(self) -> Availability:
         """Tell whether scs is installed, without importing it."""
-        found = installed("scs")
-        if found is None:
-            return Availability(installed=False, reason="scs is not installed: pip install 'scs>=3.3'")
-        return Availability(installed=True, version=found)
+        return presence("scs", "scs>=3.3")
 
     def solve(
         self,

@@ -20,7 +20,7 @@ from optverify.errors import InputError, SolverUnavailable, UnsupportedProgram
 from optverify.formulations.program import Block, Cone, Program
 from optverify.interval import Array
 from optverify.safe.program import proves_infeasible, safe_bound
-from optverify.solvers import SOLVERS, Solution, Solver, Status, available, highs
+from optverify.solvers import SOLVERS, Solution, Solver, Status, available, conic
 from optverify.solvers.auto import Auto
 from optverify.solvers.clarabel import Clarabel
 from optverify.solvers.constant import solve_constant
@@ -568,7 +568,7 @@ def test_every_highs_status_is_mapped() -> None:
 
 def test_highs_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package: a reason in the table, an error with the remedy on use."""
-    monkeypatch.setattr(highs, "_installed", lambda: None)
+    monkeypatch.setattr(conic, "installed", lambda _: None)
     found = Highs().availability()
     assert not found
     assert "pip install" in found.reason

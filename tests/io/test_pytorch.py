@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from optverify.errors import InputError, UnsupportedLayer
-from optverify.io.pytorch import FUNCTIONS, read_pytorch
+from optverify.io.pytorch import read_pytorch
+from optverify.io.pytorch_functions import FUNCTIONS
 from optverify.network import Affine, Network
 from tests.io.rounding import assert_within
 

@@ -35,7 +35,7 @@ def files(kind: str, name: str) -> list[Path]:
     [
         ("accept", "goals-and-groups", 0, "PROVED"),
         ("accept", "point-slack", 0, "REFUTED"),
-        ("reject", "not-positive", 1, "Rejected: the bound for group 0 is not positive"),
+        ("reject", "not-positive", 1, "Rejected: node 1: the bound for group 0 is not positive"),
         ("malformed", "certificate-cut-short", 3, "Malformed: "),
         ("malformed", "network-deep", 3, "Malformed: "),
     ],

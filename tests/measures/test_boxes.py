@@ -1,5 +1,6 @@
 """Safe boxes and dual boxes against an exact oracle in the plane, samples, and the definition of a maximal box."""
 
+import re
 from fractions import Fraction
 from itertools import product
 from math import inf
@@ -74,6 +75,9 @@ def test_the_apothem_is_the_radius():
     assert answer.log_volume == pytest.approx(2 * np.log(0.5), rel=1e-3)
     assert [face.stop for face in answer.faces] == ["counterexample", "domain"] * 2
     assert "apothem" in str(answer)
+    printed = re.findall(r"\[(\S+), (\S+)\]", str(answer).split("box  ")[1].splitlines()[0])
+    for (low, high), a, b in zip(printed, answer.box.lower, answer.box.upper, strict=True):
+        assert a <= Fraction(low) <= Fraction(high) <= b
     assert answer.to_dict()["complete"]
     # The first face to move takes all that is to be had.
     first = safe_box(network, [0.75, 0.75], "maximal", step=STEP, order=[(1, "lower")])

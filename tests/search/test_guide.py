@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 from optverify import Box, Network, Query, Verdict, outputs, verify
 from optverify.interval import Array, Interval
 from optverify.proof import InputSplit
+from optverify.search import cascade
 from optverify.search import guide as guides
 from optverify.search.guide import FEW_UNSTABLE, guide, stubborn
 from optverify.search.node import Node, divide
@@ -69,9 +69,8 @@ def test_verdicts_do_not_depend_on_the_guide(seed: int, monkeypatch: pytest.Monk
     exact = oracle.minimum(oracle.read(network), [Fraction(-1)] * 2, [Fraction(1)] * 2, [Fraction(1)])
     query = Query.never(query.cases[0].region, outputs(1)[0] <= exact - Fraction(seed % 2 * 2 - 1, 1000), 1)
     never = verify(network, query, solver=None)
-    module = importlib.import_module("optverify.verify")  # the package's attribute of that name is the function
-    monkeypatch.setattr(module, "GUIDE_AFTER", 1)
-    monkeypatch.setattr(module, "GUIDE_AGAIN", 2)
+    monkeypatch.setattr(cascade, "GUIDE_AFTER", 1)
+    monkeypatch.setattr(cascade, "GUIDE_AGAIN", 2)
     asked: list[int] = []
 
     def watched(*arguments: object) -> float:
@@ -80,7 +79,7 @@ def test_verdicts_do_not_depend_on_the_guide(seed: int, monkeypatch: pytest.Monk
         asked.append(node.depth)
         return guides.guide(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "guide", watched)
+    monkeypatch.setattr(cascade, "guide", watched)
     often = verify(network, query)
     assert often.verdict is never.verdict is (Verdict.VERIFIED if seed % 2 else Verdict.FALSIFIED)
     if often.verdict is Verdict.VERIFIED:
