@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -106,7 +107,7 @@ def totals(table: DataFrame, *, narrow: bool = False) -> Table:
     verdicts = ("verified", "falsified", "unknown") if any(table.verdict) else ()
     columns: dict[str, Callable[[DataFrame], str]] = {
         "rows": lambda part: str(len(part)),
-        **{verdict: lambda part, verdict=verdict: str(int((part.verdict == verdict).sum())) for verdict in verdicts},
+        **{verdict: partial(_of_verdict, verdict) for verdict in verdicts},
         "ended": lambda part: str(int(part.status.isin(ENDED).sum())),
         "median gap": lambda part: _figure(part.gap.median(), 3),
         "largest gap": lambda part: _outward(part.gap.max(), "max", 3),
@@ -123,6 +124,10 @@ def totals(table: DataFrame, *, narrow: bool = False) -> Table:
     groups = table.groupby("method", sort=False)
     rows = tuple((str(method), *(show(part) for show in columns.values())) for method, part in groups)
     return Table(("method", *columns), rows, (False, *(True for _ in columns)), caption(table))
+
+
+def _of_verdict(verdict: str, part: DataFrame) -> str:
+    return str(int((part.verdict == verdict).sum()))
 
 
 def caption(table: DataFrame) -> str:

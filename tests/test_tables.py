@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from optverify import Box, Query, compare, outputs, tables
 from optverify.cli import main
-from optverify.report.sources import ENTRIES, SOURCES, bibtex
 from optverify.report import latex
+from optverify.report.sources import ENTRIES, SOURCES, bibtex
 from optverify.report.table import Table
 from optverify.search.methods import METHODS
 from tests.test_compare import BOX, network
@@ -80,7 +80,7 @@ ODD = r"a_b & <c> 50% #1 x^2 ~/net C:\nets {z} $5 |" + " '' `q` \"dq\" [x] * -- 
 
 
 def structure(latex: str) -> None:
-    """Check what every engine wants: ASCII, paired braces and dollars, nested environments, as many cells in every line.
+    """Check what every engine wants: ASCII, paired braces and dollars, nested environments, as many cells in each line.
 
     A small reader of its own, which runs where there is no LaTeX.
     """
@@ -119,8 +119,8 @@ def test_latex_is_well_formed(table: pd.DataFrame) -> None:
     assert latex.escaped("\\{}&%$#_~^<>|") == (
         r"\textbackslash{}\{\}\&\%\$\#\_\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"
     )
-    assert latex.escaped("ε=0.1, Ärger, naïve, 日, a--b") == (
-        r"$\epsilon$=0.1, \"{A}rger, na\"{\i}ve, {[}U+65E5], a-{}-b"
+    assert latex.escaped("ε=0.1, Ärger, naïve, 日, a---b") == (
+        r"$\epsilon$=0.1, \"{A}rger, na\"{\i}ve, {[}U+65E5], a-{}-{}-b"
     )
     for value, shown in {
         "1e-05": r"$1 \cdot 10^{-5}$",

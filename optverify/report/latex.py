@@ -23,11 +23,11 @@ SYMBOLS = {
     '"': r"{\ttfamily\char34}",
     "[": "{[}",  # at the start of a line, it would be an argument of the line break before it
     "*": "{*}",
-    "‘": "`",
-    "’": "'",
+    "\u2018": "`",
+    "\u2019": "'",
     "“": "``",
     "”": "''",
-    "–": "--",
+    "\u2013": "--",
     "—": "---",
     "…": r"\ldots{}",
     "§": r"\S{}",
@@ -40,13 +40,13 @@ SYMBOLS = {
     "Ø": r"\O{}",
     "ł": r"\l{}",
     "Ł": r"\L{}",
-    "ı": r"\i{}",
+    "\u0131": r"\i{}",
 } | {
     letter: f"${command}$"
     for letter, command in {
-        "−": "-",
+        "\u2212": "-",
         "±": r"\pm",
-        "×": r"\times",
+        "\u00d7": r"\times",
         "·": r"\cdot",
         "∞": r"\infty",
         "≤": r"\le",
@@ -82,10 +82,12 @@ ACCENTS = {
 
 GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER (\w+)")
 
-SMALL = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi omega".split()
-)
-CAPITAL = frozenset("Gamma Delta Theta Xi Pi Sigma Upsilon Phi Psi Omega".split())
+NAMED = {
+    "SMALL": "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega",
+    "CAPITAL": "Gamma Delta Theta Xi Pi Sigma Upsilon Phi Psi Omega",
+}
+"""Greek letters that LaTeX has a name for; the other capitals look like Latin ones."""
 
 NUMBER = re.compile(r"([-+]?[0-9]+(?:\.[0-9]*)?)(?:[eE]([-+]?[0-9]+))?")
 
@@ -95,7 +97,7 @@ def escaped(text: str) -> str:
     parts = [_letter(letter) for letter in " ".join(unicodedata.normalize("NFC", text).split())]
     # Some in a row would be drawn as one: a longer dash, a quotation mark.
     for k in range(1, len(parts)):
-        if parts[k] == parts[k - 1] and parts[k] in "-,'":
+        if parts[k][0] in "-,'`" and parts[k - 1].endswith(parts[k][0]):
             parts[k] = "{}" + parts[k]
     return "".join(parts)
 
@@ -105,14 +107,15 @@ def _letter(letter: str) -> str:
         return SYMBOLS[letter]
     if " " <= letter <= "\x7e":
         return letter
-    base, *marks = unicodedata.normalize("NFD", letter)
-    if len(marks) == 1 and marks[0] in ACCENTS and base.isascii() and base.isalpha():
-        dotless = rf"\{base}" if base in "ij" and marks[0] != "\u0327" else base
-        return f"{ACCENTS[marks[0]]}{{{dotless}}}"
+    apart = unicodedata.normalize("NFD", letter)
+    base, mark = apart[0], apart[1:]
+    if mark in ACCENTS and base.isascii() and base.isalpha():
+        dotless = rf"\{base}" if base in "ij" and mark != "\u0327" else base
+        return f"{ACCENTS[mark]}{{{dotless}}}"
     greek = GREEK.fullmatch(unicodedata.name(letter, ""))
     if greek is not None:
         name = greek[2].lower() if greek[1] == "SMALL" else greek[2].capitalize()
-        if name in (SMALL if greek[1] == "SMALL" else CAPITAL):
+        if name in NAMED[greek[1]].split():
             return rf"$\{name}$"
     return f"{{[}}U+{ord(letter):04X}]"
 

@@ -49,7 +49,7 @@ class Table:
         return "\n\n".join([*parts, _markdown(self.caption)] if self.caption else parts)
 
     def latex(self, label: str = "tab:comparison", cite: Sequence[Sequence[str]] = ()) -> str:
-        r"""Return a ``table`` that needs the packages booktabs and graphicx: what is wider than the text is scaled down.
+        r"""Return a ``table`` that needs the packages booktabs and graphicx: one wider than the text is scaled down.
 
         Parameters
         ----------
