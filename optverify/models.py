@@ -203,7 +203,8 @@ def safe_bound(
     -------
     ModelBound
         Its `bound` is a theorem about the model as it is written, over the reals: its optimum is not beyond it. For a
-        model from :func:`to_cvxpy` or :func:`to_pyomo` with further constraints that is one about the network.
+        model from :func:`to_cvxpy` or :func:`to_pyomo` with further constraints that is one about the network. Ctrl-C
+        leaves what is proved by then.
 
     Raises
     ------
@@ -225,11 +226,8 @@ def safe_bound(
     if lower == -inf:
         tree = None if start is None else start.tree
         found = least(program, solver or "auto", programs=programs, time_limit=time_limit, start=tree)
-        lower, advice, words = (
-            found.lower,
-            found.solver,
-            f"{found.message}; programs: {found.programs}".removeprefix("; "),
-        )
+        lower, advice = found.lower, found.solver
+        words = f"{found.message}; programs: {found.programs}".removeprefix("; ")
         if claim is None and not isnan(found.claim):
             claim = -found.claim if reading.maximise else found.claim
     loose = [

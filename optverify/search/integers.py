@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from math import floor, inf, nan
 
@@ -111,7 +111,7 @@ def least(
     -----
     An integer is <= k or >= k + 1, so the two parts of a node cover it, whoever chose the split; the bound is the least
     of the parts' bounds, each proved from the duals of a linear program. Best first, on the variable that is farthest
-    from an integer (Land and Doig, Econometrica 28, 1960).
+    from an integer (Land and Doig, Econometrica 28, 1960). Ctrl-C leaves what is proved by then.
     """
     deadline = inf if time_limit is None else time.monotonic() + time_limit
     relaxed, whole = replace(program, integer=None), np.flatnonzero(program.integer)
@@ -121,39 +121,46 @@ def least(
     best, done, iterations, order, first = inf, 0, 0, count(), None
     open_ = [(part.bound, next(order), part) for part in leaves if part.bound < inf]
     heapify(open_)
-    while open_:
-        here = open_[0][2]
-        closed = here.bound >= best - gap * max(1.0, abs(best))
-        if closed or (done and time.monotonic() > deadline):
-            break
-        if here.solved:
-            place, value = _farthest(here, whole)
-            # A split pays with both of its parts.
-            if place is None or done + 2 > programs:
+    interrupted = False
+    try:
+        # Ctrl-C may come between any two steps: a part leaves the heap when all of it is there in another form.
+        while open_:
+            here = open_[0][2]
+            closed = here.bound >= best - gap * max(1.0, abs(best))
+            if closed or (done and time.monotonic() > deadline):
                 break
-            heappop(open_)
-            for part in _divided(here, place, floor(value)):
-                heappush(open_, (part.bound, next(order), part))
-        elif done and done + 1 > programs:
-            break
-        else:
-            heappop(open_)
-            left = None if deadline == inf else max(deadline - time.monotonic(), 0.01)
-            inner = replace(relaxed, lower=here.lower, upper=here.upper)
-            solution = engine.solve(inner, time_limit=left, start=here.solution)
-            here.bound = max(here.bound, proved(inner, solution.dual), proved(inner, solution.ray))
-            here.solution, here.solved = solution, True
-            first, done, iterations = first or solution, done + 1, iterations + solution.iterations
-            best = min(best, _point(here, whole))
-            if here.bound < inf:
-                heappush(open_, (here.bound, next(order), here))
+            if here.solved:
+                place, value = _farthest(here, whole)
+                # A split pays with both of its parts.
+                if place is None or done + 2 > programs:
+                    break
+                for part in _divided(here, place, floor(value)):
+                    heappush(open_, (part.bound, next(order), part))
+                heappop(open_)
+            elif done and done + 1 > programs:
+                break
+            else:
+                left = None if deadline == inf else max(deadline - time.monotonic(), 0.01)
+                inner = replace(relaxed, lower=here.lower, upper=here.upper)
+                solution = engine.solve(inner, time_limit=left, start=here.solution)
+                here.bound = max(here.bound, proved(inner, solution.dual), proved(inner, solution.ray))
+                here.solution, here.solved = solution, True
+                first, done, iterations = first or solution, done + 1, iterations + solution.iterations
+                best = min(best, _point(here, whole))
+                if here.bound < inf:
+                    heapreplace(open_, (here.bound, next(order), here))
+                else:
+                    heappop(open_)
+    except KeyboardInterrupt:
+        interrupted = True
+    ended = "" if first is None else f"{first.status.value}: {first.message}"
     return Least(
         lower=min((bound for bound, _, _ in open_), default=inf),
         claim=best if best < inf else nan,
         programs=done,
         iterations=iterations,
         solver="earlier multipliers" if first is None else first.solver,
-        message="" if first is None else f"{first.status.value}: {first.message}",
+        message="interrupted" if interrupted else ended,
         tree=root,
     )
 

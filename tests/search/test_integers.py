@@ -94,6 +94,28 @@ def test_a_tree_of_another_program_is_a_start(program: Program, other: Program, 
     assert again.programs <= found.programs
 
 
+@settings(max_examples=25, deadline=None)
+@given(mixed(), st.integers(0, 6))
+def test_an_interrupt_leaves_what_is_proved(program: Program, calls: int) -> None:
+    """Whenever it comes: a bound, by the programs before it."""
+    solve, left = get("highs").solve, calls
+
+    def interrupted(part: Program) -> Solution:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return solve(part)
+
+    found, optimum = least(program, Scripted(interrupted), programs=200), exact(program)
+    assert found.programs <= calls
+    if optimum is not None:
+        assert found.lower == -inf or Fraction(found.lower) <= optimum
+    if found.message == "interrupted":
+        assert found.programs == calls
+        assert found.lower > -inf or calls == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(mixed(), st.integers(0, 10**6))
 def test_least_with_any_solver(program: Program, seed: int) -> None:
