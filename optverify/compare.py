@@ -30,7 +30,7 @@ from optverify.preactivation import Bounds
 from optverify.query import Box, Query
 from optverify.results import versions
 from optverify.search import attack
-from optverify.search.methods import METHODS, SEMIDEFINITE
+from optverify.search.methods import METHODS, SEMIDEFINITE, interrupted
 from optverify.search.task import PREACTIVATION, Task, preactivation_bounds
 from optverify.search.workers import cpu_seconds, one_thread
 from optverify.solvers import INTERIOR_POINT, LINEAR
@@ -109,8 +109,8 @@ def compare(
     -------
     pandas.DataFrame
         A row for each objective, method, solver and repeat, with :data:`optverify.instances.COLUMNS`. A method that
-        fails, cannot be used or runs out of time is a row with a status. Ctrl-C ends it: the rest are rows with the
-        status ``interrupted``.
+        fails, cannot be used or runs out of time is a row with a status. Ctrl-C ends it: the method that was running
+        leaves the bound that there is, and it and the rest are rows with the status ``interrupted``.
 
     Raises
     ------
@@ -284,7 +284,10 @@ class _Shared:
             options = self.options
             task = Task(item.goal, target, best, solver, options.time_limit, None, options.workers, bounds=known)
             began, cpu = time.perf_counter(), cpu_seconds()
-            found = METHODS[method](task)
+            try:
+                found = METHODS[method](task)
+            except KeyboardInterrupt:
+                found = interrupted(task)
             spent = {"seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - cpu}
         except SolverUnavailable as error:
             return {"status": "unavailable", "reason": str(error)}

@@ -177,7 +177,12 @@ def _encode(
 
 
 def safe_bound(
-    model: Any, *, solver: str | Solver | None = None, programs: int = 500, time_limit: float | None = None
+    model: Any,
+    *,
+    solver: str | Solver | None = None,
+    programs: int = 500,
+    time_limit: float | None = None,
+    start: ModelBound | None = None,
 ) -> ModelBound:
     """Bound the optimum of a linear model rigorously, whoever wrote it.
 
@@ -193,12 +198,16 @@ def safe_bound(
         Most programs that it is asked to solve: with integer variables, the bound comes from splitting on them.
     time_limit : float, seconds, optional
         For all of them.
+    start : ModelBound, optional
+        Of a similar model: other numbers, or further constraints at the end. Where a solver is asked, it goes on from
+        the bases and splits that were left, and parts for which the old multipliers are enough are not solved at all.
 
     Returns
     -------
     ModelBound
         Its `bound` is a theorem about the model as it is written, over the reals: its optimum is not beyond it. For a
-        model from :func:`to_cvxpy` or :func:`to_pyomo` with further constraints that is one about the network.
+        model from :func:`to_cvxpy` or :func:`to_pyomo` with further constraints that is one about the network. Ctrl-C
+        leaves what is proved by then.
 
     Raises
     ------
@@ -214,12 +223,14 @@ def safe_bound(
     """
     reading = _read(model)
     program, dual = to_program(reading)
-    lower, advice, words, claim = -inf, "the model's own solver", "", reading.claim
+    lower, advice, words, claim, found = -inf, "the model's own solver", "", reading.claim, None
     if solver is None and dual is not None and not program.is_mixed_integer:
         lower = proved(program, dual)
     if lower == -inf:
-        found = least(program, solver or "auto", programs=programs, time_limit=time_limit)
-        lower, advice, words = found.lower, found.solver, f"{found.message}; programs: {found.programs}"
+        tree = None if start is None else start.tree
+        found = least(program, solver or "auto", programs=programs, time_limit=time_limit, start=tree)
+        lower, advice = found.lower, found.solver
+        words = f"{found.message}; programs: {found.programs}".removeprefix("; ")
         if claim is None and not isnan(found.claim):
             claim = -found.claim if reading.maximise else found.claim
     loose = [
@@ -237,6 +248,9 @@ def safe_bound(
         reason=words,
         variables=program.n_variables,
         rows=program.n_rows,
+        programs=0 if found is None else found.programs,
+        iterations=0 if found is None else found.iterations,
+        tree=(None if start is None else start.tree) if found is None else found.tree,
     )
 
 

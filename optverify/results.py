@@ -296,6 +296,11 @@ class ModelBound:
         The solver's words, or why nothing is proved.
     variables, rows : int
         Of the model as it was read; conditions on one variable are its bounds, not rows.
+    programs, iterations : int
+        That were solved for the bound, and what the solver needed for them; 0 where the model's own solver had left
+        multipliers.
+    tree : object or None
+        What :func:`safe_bound` starts from, asked about a similar model; opaque, and left out of pickles.
     """
 
     bound: float
@@ -305,6 +310,12 @@ class ModelBound:
     reason: str
     variables: int
     rows: int
+    programs: int = 0
+    iterations: int = 0
+    tree: Any = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "tree": None}  # it holds what only its solver can read
 
     @property
     def infeasible(self) -> bool:
@@ -320,7 +331,8 @@ class ModelBound:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values (infinite numbers become None)."""
-        values = {**asdict(self), "gap": self.gap, "infeasible": self.infeasible}
+        values = {**self.__getstate__(), "gap": self.gap, "infeasible": self.infeasible}
+        del values["tree"]
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
     def _title(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -41,11 +43,13 @@ def rendered(table: DataFrame, form: Format, *, by_method: bool = False, cite: b
         return str(table.to_csv(index=False)).rstrip("\n")
     if form == "json":
         return json.dumps([{k: _plain(v) for k, v in row.items()} for row in table.to_dict("records")], indent=1)
-    shown = totals(table) if by_method else summary(table, narrow=form == "latex")
+    shown = (totals if by_method else summary)(table, narrow=form == "latex")
     if form == "markdown":
         return shown.markdown()
     methods = list(dict.fromkeys(table.method)) if by_method else list(table.method)
-    return shown.latex(cite=[SOURCES.get(m, ()) for m in methods] if cite else ())
+    names = table.instance.unique()
+    label = "-".join(re.findall("[a-z0-9]+", names[0].lower())) if len(names) == 1 else ""
+    return shown.latex(f"tab:{label or 'comparison'}", [SOURCES.get(m, ()) for m in methods] if cite else ())
 
 
 def sources(table: DataFrame) -> str:
@@ -69,7 +73,7 @@ def summary(table: DataFrame, *, narrow: bool = False) -> Table:
         "claim": lambda row: _figure(row.claim),
         "claim to bound": lambda row: f"{row.loss:.1e}" if np.isfinite(row.loss) else "-",
         "gap": lambda row: _outward(row.gap, "max", 3),
-        "closed %": lambda row: f"{row.closed:.1f}" if np.isfinite(row.closed) else "-",
+        "closed %": lambda row: f"{row.closed:z.1f}" if np.isfinite(row.closed) else "-",
         "verdict": lambda row: str(row.verdict),
         "unstable": lambda row: _count(row.unstable),
         "size": _size,
@@ -83,7 +87,7 @@ def summary(table: DataFrame, *, narrow: bool = False) -> Table:
         "verdict": not any(table.verdict),
         "solver": narrow and not table.groupby("method").solver.nunique().gt(1).any(),
         "status": narrow and bool(table.status.isin(ENDED).all()),
-    } | dict.fromkeys(("unstable", "build s", "solve s", "validate s"), narrow)
+    } | dict.fromkeys(("unstable", "size", "build s", "solve s", "validate s"), narrow)
     columns = {name: show for name, show in columns.items() if not dull.get(name)}
     words = {"method", "solver", "verdict", "size", "status"}
     rows = tuple(tuple(show(row) for show in columns.values()) for row in table.itertuples())
@@ -91,27 +95,39 @@ def summary(table: DataFrame, *, narrow: bool = False) -> Table:
     return Table(tuple(columns), rows, numeric, caption(table), tuple(map(_heading, table.itertuples())))
 
 
-def totals(table: DataFrame) -> Table:
-    """Return a line for each method: how much it proves, how near it comes, how long it takes."""
-    rows = []
-    queries = any(table.verdict)
-    for method, part in table.groupby("method", sort=False):
-        count = len(part)
-        proved = [str(int((part.verdict == v).sum())) for v in ("verified", "falsified", "unknown")] if queries else []
-        ended = int(part.status.isin(ENDED).sum())
-        figures = [
-            _figure(part.gap.median(), 3),
-            _outward(part.gap.max(), "max", 3),
-            _figure(part.closed.median(), 4),
-            f"{part.loss.max():.1e}" if part.loss.notna().any() else "-",
-            _figure(part.seconds.median(), 2),
-            _figure(part.seconds.max(), 2),
-        ]
-        rows.append((str(method), str(count), *proved, str(ended), *figures))
-    heads = ["verified", "falsified", "unknown"] if queries else []
-    columns = ["method", "rows", *heads, "ended", "median gap", "largest gap", "median closed %"]
-    columns += ["claim to bound, most", "median s", "most s"]
-    return Table(tuple(columns), tuple(rows), (False, *(True for _ in columns[1:])), caption(table))
+def totals(table: DataFrame, *, narrow: bool = False) -> Table:
+    """Return a line for each method: how much it proves, how near it comes, how long it takes.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    narrow : bool
+        Leave out counts that say nothing.
+    """
+    verdicts = ("verified", "falsified", "unknown") if any(table.verdict) else ()
+    columns: dict[str, Callable[[DataFrame], str]] = {
+        "rows": lambda part: str(len(part)),
+        **{verdict: partial(_of_verdict, verdict) for verdict in verdicts},
+        "ended": lambda part: str(int(part.status.isin(ENDED).sum())),
+        "median gap": lambda part: _figure(part.gap.median(), 3),
+        "largest gap": lambda part: _outward(part.gap.max(), "max", 3),
+        "median closed %": lambda part: _figure(part.closed.median(), 4),
+        "claim to bound, most": lambda part: f"{part.loss.max():.1e}" if part.loss.notna().any() else "-",
+        "median s": lambda part: _figure(part.seconds.median(), 2),
+        "most s": lambda part: _figure(part.seconds.max(), 2),
+    }
+    if narrow:
+        dull = {verdict for verdict in verdicts if verdict not in set(table.verdict)}
+        dull |= {"rows"} if verdicts else set()
+        dull |= {"ended"} if table.status.isin(ENDED).all() else set()
+        columns = {name: show for name, show in columns.items() if name not in dull}
+    groups = table.groupby("method", sort=False)
+    rows = tuple((str(method), *(show(part) for show in columns.values())) for method, part in groups)
+    return Table(("method", *columns), rows, (False, *(True for _ in columns)), caption(table))
+
+
+def _of_verdict(verdict: str, part: DataFrame) -> str:
+    return str(int((part.verdict == verdict).sum()))
 
 
 def caption(table: DataFrame) -> str:

@@ -105,8 +105,8 @@ def test_overflow_and_points_are_ordinary() -> None:
     assert point.gap.max() <= 1e-9
 
 
-def test_interrupts_keep_the_rows() -> None:
-    """Ctrl-C leaves what is done; the rest have the status interrupted."""
+def test_interrupts_keep_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C leaves what is done, and a bound of the method that was running; the rest have the status interrupted."""
 
     def interrupt(done: int, _total: int, _next: str) -> None:
         if done == 2:
@@ -115,6 +115,15 @@ def test_interrupts_keep_the_rows() -> None:
     table = compare(network(), BOX, ["Y_0"], methods=FAST, progress=interrupt)
     assert table.status.tolist() == ["done", "done", "interrupted", "interrupted"]
     assert table.bound.notna().tolist() == [True, True, False, False]
+
+    def stopped(_: Task) -> Bounded:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(module.METHODS, "triangle", stopped)  # type: ignore[misc]
+    table = compare(network(), BOX, ["Y_0"], methods=FAST)
+    assert table.status.tolist() == ["done", "done", "interrupted", "interrupted"]
+    assert table.bound[2] == table.bound[1]
+    assert math.isnan(table.bound[3])
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -578,3 +580,78 @@ def test_numbers_out_of_range() -> None:
         assert safe_bound(make(net, UNIT, "Y_0"), solver="highs").bound <= 0
         with pytest.raises(InputError, match="beyond the range of float64"):
             make(TWO, UNIT, 10**400 * outputs(2)[0])
+
+
+def controller() -> tuple[Network, Box]:
+    """Make a network of some tens of unstable neurons."""
+    rng = np.random.default_rng(0)
+    steps = [(rng.normal(size=(b, a)) / a**0.5, 0.2 * rng.normal(size=b)) for a, b in ((3, 8), (8, 8), (8, 1))]
+    return Network.from_arrays(steps), Box([-1] * 3, [1] * 3)
+
+
+WHAT_IF = (0.0, 0.05, 0.1, 0.15)
+
+
+@pytest.mark.parametrize("solver", [cp.HIGHS, cp.SCS])
+def test_what_if_in_cvxpy(solver: str) -> None:
+    """A parameter changes, the model's solver starts from where it was, and the bound is as good."""
+    iterations, bounds = {}, {}
+    for warm in (False, True):
+        m, least = to_cvxpy(*controller()), cp.Parameter(value=0.0)
+        family = cp.Problem(cp.Maximize(m.y[0]), [*m.constraints, m.x[0] >= m.x[1] + least])
+        assert family.is_dpp()
+        for value in WHAT_IF:
+            least.value = value
+            family.solve(solver=solver, warm_start=warm)
+            iterations[warm, value] = family.solver_stats.num_iters
+            answer = safe_bound(family)
+            assert answer.programs == 0
+            bounds[warm, value] = answer.bound
+    later = [sum(iterations[warm, value] for value in WHAT_IF[1:]) for warm in (False, True)]
+    assert later[1] < later[0] / 2 if solver == cp.HIGHS else later[1] < later[0]
+    for value in WHAT_IF:
+        assert bounds[True, value] == pytest.approx(bounds[False, value], abs=1e-8 if solver == cp.HIGHS else 1e-2)
+
+
+def test_what_if_in_pyomo() -> None:
+    """The same solver object, asked again after a mutable parameter changed, goes on from its basis."""
+    iterations, bounds = {}, {}
+    for warm in (False, True):
+        m = to_pyomo(*controller())
+        m.least = pyo.Param(initialize=0.0, mutable=True)
+        m.more = pyo.Constraint(expr=m.x[0] >= m.x[1] + m.least)
+        m.goal = pyo.Objective(expr=m.y[0], sense=pyo.maximize)
+        m.dual = pyo.Suffix(direction=pyo.Suffix.IMPORT)
+        solver = pyo.SolverFactory("appsi_highs")
+        for value in WHAT_IF:
+            m.least = value
+            solver = solver if warm else pyo.SolverFactory("appsi_highs")
+            solver.solve(m)
+            iterations[warm, value] = solver._solver_model.getInfo().simplex_iteration_count
+            bounds[warm, value] = safe_bound(m).bound
+    later = [sum(iterations[warm, value] for value in WHAT_IF[1:]) for warm in (False, True)]
+    assert later[1] < later[0] / 2
+    for value in WHAT_IF:
+        assert bounds[True, value] == pytest.approx(bounds[False, value], abs=1e-8)
+
+
+@both
+def test_what_if_with_integers(layer: str) -> None:
+    """`start` keeps splits and bases: fewer programs and iterations, for other numbers and for another constraint."""
+    m = model_of(layer, *controller(), "bigm")
+    model = m.problem([m.x[0] >= m.x[1]], m.y[0], "max")
+    first = safe_bound(model)
+    assert first.programs > 10
+    same = safe_bound(model, start=first)
+    assert same.bound <= first.bound + 1e-6 * max(1.0, abs(first.bound))
+    assert same.iterations == 0
+    assert same.programs < first.programs / 2
+    changed = m.problem([m.x[0] >= m.x[1], m.x[2] <= 0.5], m.y[0], "max") if layer == "cvxpy" else model
+    if layer == "pyomo":
+        model.more.add(m.x[2] <= 0.5)
+    cold, warm = safe_bound(changed), safe_bound(changed, start=first)
+    assert warm.bound == pytest.approx(cold.bound, abs=2e-6 * max(1.0, abs(cold.bound)))
+    assert warm.iterations < cold.iterations
+    assert safe_bound(to_cvxpy(*controller(), "Y_0"), start=first).bound <= 1e6  # of another size: a cold start
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert json.dumps(first.to_dict())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
 from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
 
 import pytest
+from jupyter_client.manager import KernelManager
 
 from optverify import Box, Network, Query, bound, compare, outputs, tables, verify
 from optverify.formulations import Weighted, triangle
@@ -17,6 +21,79 @@ from optverify.search.task import preactivation_bounds
 from tests.test_compare import BOX, network
 
 EVIL = "<img src=x onerror=alert(1)>"
+
+LONG = """
+import numpy as np
+from optverify import Box, Network, Query, compare, outputs, verify
+from optverify.progress import ProgressBar
+rng, sizes = np.random.default_rng(0), (8, 60, 60, 60, 2)
+net = Network.from_arrays([(rng.normal(size=(b, a)) / a**0.5, np.zeros(b)) for a, b in zip(sizes, sizes[1:])])
+box = Box([-1] * 8, [1] * 8)
+"""
+"""Networks for which exact methods take hours."""
+
+
+class Kernel:
+    """A live Jupyter kernel, seen as a notebook sees it."""
+
+    def __init__(self, manager: KernelManager) -> None:
+        self.manager, self.client = manager, manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, code: str, interrupt_after: str = "") -> dict[str, str]:
+        """Run a cell, interrupt it when its output contains some words, and return what it showed."""
+        cell = self.client.execute(code)
+        shown = dict.fromkeys(("stream", "text/plain", "text/html", "error"), "")
+        while True:
+            message: dict[str, Any] = self.client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != cell:
+                continue
+            content = message["content"]
+            shown["stream"] += content.get("text", "")
+            shown["error"] += " ".join(content.get("traceback", []))
+            for kind, text in content.get("data", {}).items():
+                shown[kind] += text
+            if interrupt_after and interrupt_after in shown["stream"]:
+                self.manager.interrupt_kernel()
+                interrupt_after = ""
+            if content.get("execution_state") == "idle":
+                return shown
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """Start one."""
+    manager = KernelManager()
+    manager.start_kernel(cwd=str(Path(__file__).parents[1]))
+    try:
+        live = Kernel(manager)
+        assert not live.run(LONG)["error"]
+        yield live
+    finally:
+        live.client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_an_interrupt_in_a_live_kernel_leaves_an_answer(kernel: Kernel) -> None:
+    """The cell's result is what is proved so far, no traceback; a bar was shown, and the kernel goes on."""
+    ask = "query = Query.never(box, outputs(2)[0] >= 2.2, 2)\n"
+    ask += "with ProgressBar() as bar:\n    answer = verify(net, query, progress=bar)\nanswer"
+    shown = kernel.run(ask, interrupt_after=" open, ")
+    assert shown["error"] == ""
+    assert "interrupted" in shown["text/plain"]
+    assert "UNKNOWN" in shown["text/html"]
+    assert "|" in shown["stream"]
+    assert kernel.run("bool(np.isfinite(answer.bound))")["text/plain"] == "True"
+
+    ask = "methods = ['crown', 'exact', 'triangle']\n"
+    ask += "with ProgressBar() as bar:\n    table = compare(net, box, ['Y_0'], methods=methods, progress=bar)\n"
+    ask += "table[['method', 'bound', 'status']]"
+    shown = kernel.run(ask, interrupt_after="1 of 3 rows; Y_0 exact")
+    assert shown["error"] == ""
+    assert "interrupted" in shown["text/html"]
+    assert "3 of 3 rows" in shown["stream"]
+    assert kernel.run("table.status.tolist()")["text/plain"] == "['done', 'interrupted', 'interrupted']"
 
 
 def test_everything_has_static_escaped_html() -> None:

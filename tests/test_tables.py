@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,12 +20,14 @@ from hypothesis import strategies as st
 
 from optverify import Box, Query, compare, outputs, tables
 from optverify.cli import main
+from optverify.report import latex
 from optverify.report.sources import ENTRIES, SOURCES, bibtex
-from optverify.report.table import Table, latex_escaped
+from optverify.report.table import Table
 from optverify.search.methods import METHODS
 from tests.test_compare import BOX, network
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+LATEX = shutil.which("pdflatex")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def test_markdown_and_latex(table: pd.DataFrame) -> None:
     assert len({line.count(" | ") for line in lines}) == 1
     assert "<c>" not in text.replace("\\<c\\>", "")
     latex = tables.rendered(table, "latex", cite=True)
-    assert latex.count(r"\\") == len(table) + 3  # and the heading, and two of cases
+    assert latex.count("\\\\\n") == len(table) + 3  # and the heading, and two of cases
     assert r"a\_b \& \textless{}c\textgreater{}" in latex
     for rule in ("toprule", "midrule", "bottomrule"):
         assert rf"\{rule}" in latex
@@ -70,20 +75,90 @@ def test_markdown_and_latex(table: pd.DataFrame) -> None:
     assert "huangfu2018" in tables.sources(table)
 
 
-def test_latex_has_what_pdflatex_wants(table: pd.DataFrame) -> None:
-    """Braces and dollars are paired, environments are closed, every line has as many cells."""
-    latex = tables.rendered(table, "latex")
-    bare = re.sub(r"\\[\\{}&%$#_]", "", latex)
-    assert bare.count("{") == bare.count("}")
-    assert bare.count("$") % 2 == 0
-    assert re.findall(r"\\(?:begin|end)\{(\w+)\}", latex) == ["table", "tabular", "tabular", "table"]
-    rows = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert len({re.sub(r"\\&", "", row).count("&") for row in rows}) == 1
-    assert latex_escaped("\\{}&%$#_~^<>|") == (
+ODD = r"a_b & <c> 50% #1 x^2 ~/net C:\nets {z} $5 |" + " '' `q` \"dq\" [x] * -- ,, ?` é ü ǰ ß ∞ ≤ ε Ω ° 日 \x00\x7f"
+"""What names of files and instances may hold."""
+
+
+def structure(latex: str) -> None:
+    """Check what every engine wants: ASCII, paired braces and dollars, nested environments, as many cells in each line.
+
+    A small reader of its own, which runs where there is no LaTeX.
+    """
+    assert set(latex) <= {"\n", *map(chr, range(32, 127))}
+    environments, depth, mathematics, cells, width = list[str](), 0, False, 1, None
+    for token in re.findall(r"\\(?:begin|end)\{\w+\}|\\(?:[A-Za-z]+|.)|[^\\]", latex, re.DOTALL):
+        match = re.fullmatch(r"\\(begin|end)\{(\w+)\}", token)
+        if match and match[1] == "begin":
+            environments.append(match[2])
+        elif match:
+            assert environments.pop() == match[2]
+        elif token in "{}":
+            depth += 1 if token == "{" else -1
+            assert depth >= 0
+        elif token == "$":
+            mathematics = not mathematics
+        elif environments and environments.count("tabular") == 1:
+            if token == r"\multicolumn":
+                cells = width or 0
+            elif token == "&":
+                cells += 1
+            elif token == "\\\\":
+                width = width or cells
+                assert cells == width
+                cells = 1
+        assert token != "#"
+    assert not environments
+    assert depth == 0
+    assert not mathematics
+
+
+def test_latex_is_well_formed(table: pd.DataFrame) -> None:
+    """Every table, also with odd names and one line a method, and every letter is escaped."""
+    for by_method in (False, True):
+        structure(tables.rendered(table.assign(instance=ODD), "latex", by_method=by_method, cite=True))
+    assert latex.escaped("\\{}&%$#_~^<>|") == (
         r"\textbackslash{}\{\}\&\%\$\#\_\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"
     )
-    for value, shown in {"1e-05": r"$1 \cdot 10^{-5}$", "-inf": r"$-\infty$", "-": "-", "-0.5": "$-0.5$"}.items():
+    assert latex.escaped("ε=0.1, Ärger, naïve, 日, a---b") == (
+        r"$\epsilon$=0.1, \"{A}rger, na\"{\i}ve, {[}U+65E5], a-{}-{}-b"
+    )
+    for value, shown in {
+        "1e-05": r"$1 \cdot 10^{-5}$",
+        "-inf": r"$-\infty$",
+        "-": "--",
+        "-0.5": "$-0.5$",
+        "nan": "nan",
+        "1_0": r"1\_0",
+    }.items():
         assert f"a & {shown}" in Table(("", ""), (("a", value),), (False, True)).latex()
+
+
+@given(st.text(st.characters()))
+def test_any_text_is_latex(text: str) -> None:
+    """Surrogates, control characters and all."""
+    structure(Table(("a", "b c"), ((text, text),), (False, True), text, (text,)).latex())
+
+
+def test_pdflatex_compiles_tables(table: pd.DataFrame, tmp_path: Path) -> None:
+    """No error, nothing wider than the page, no letter missing, every citation found: where there is pdflatex."""
+    if os.environ.get("OPTVERIFY_REQUIRE_LATEX"):
+        assert LATEX is not None, "install LaTeX: texlive-latex-base and texlive-latex-recommended"
+    failed = table.assign(status="unsupported", bound=-np.inf, claim=np.nan, gap=np.inf, instance="")
+    named = table.assign(instance=ODD)
+    texts = [tables.rendered(named, "latex", by_method=by, cite=True) for by in (False, True)]
+    texts += [tables.rendered(failed, "latex"), tables.rendered(failed, "latex", by_method=True)]
+    packages = r"\usepackage{booktabs,graphicx}"
+    body = "\n".join(texts) + "\n\\bibliographystyle{plain}\\bibliography{sources}"
+    document = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    (tmp_path / "paper.tex").write_text(document, encoding="ascii")
+    (tmp_path / "sources.bib").write_text(tables.sources(named), encoding="utf-8")
+    run = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper"]
+    for command in [run, ["bibtex", "paper"], run, run] if LATEX else []:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
+        assert done.returncode == 0, done.stdout[-2000:]
+    logs = [path.read_text(errors="replace") for path in (tmp_path / "paper.log", tmp_path / "paper.blg") if LATEX]
+    for log in logs:
+        assert not re.search(r"^!|Overfull|Missing character|undefined|Warning--", log, re.MULTILINE), log
 
 
 def test_csv_and_json_have_all_digits(table: pd.DataFrame) -> None:

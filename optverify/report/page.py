@@ -15,7 +15,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem; color: #1a1a1a; background: #fff;
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: #1a1a1a; background: #fff;
   font: 1rem/1.55 system-ui, sans-serif; }
 h1, p, li { overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0; }
@@ -27,14 +27,15 @@ p, li { max-width: 46rem; }
 .wide td { white-space: nowrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #404040; padding-bottom: .5rem; caption-side: top; }
-th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; }
-thead th, .facts th { font-weight: 600; }
-thead th { border-bottom: 1px solid #1a1a1a; }
+th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top; }
+thead th { font-weight: 600; border-bottom: 1px solid #1a1a1a; vertical-align: bottom; min-width: 4.5rem; }
 tbody tr { border-bottom: 1px solid #dcdcdc; }
 th[scope=rowgroup] { padding-top: .9rem; font-weight: 600; }
-.facts td { overflow-wrap: anywhere; }
-.facts th { min-width: 9rem; }
-pre { background: #f2f2f2; padding: .7rem; overflow-x: auto; }
+.facts { display: grid; grid-template-columns: fit-content(16rem) 1fr; margin: .5rem 0; }
+.facts dt, .facts dd { padding: .25rem .7rem .25rem 0; margin: 0; border-bottom: 1px solid #dcdcdc; }
+.facts dt { font-weight: 600; min-width: 9rem; }
+.facts dd { overflow-wrap: anywhere; }
+pre { background: #f2f2f2; padding: .7rem; white-space: pre-wrap; }
 code { font-family: ui-monospace, monospace; font-size: .92em; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
 figure svg { width: 100%; min-width: 34rem; max-width: 44rem; height: auto; }
@@ -45,8 +46,9 @@ a { color: #00458f; }
 .skip:focus { position: static; }
 footer { margin-top: 2.5rem; color: #404040; font-size: .9rem; }
 @media (max-width: 40rem) {
-  .facts tr { display: block; padding: .3rem 0; }
-  .facts th, .facts td { display: block; padding: 0; }
+  .facts { grid-template-columns: 1fr; }
+  .facts dt { border: none; padding-bottom: 0; }
+  .facts dd { padding-top: 0; }
 }
 @media print { body { max-width: none; } .wide { overflow: visible; } }
 """
@@ -101,13 +103,13 @@ def items(texts: Sequence[str]) -> str:
 
 def commands(lines: Sequence[str]) -> str:
     """Return lines to be typed."""
-    return f'<pre tabindex="0"><code>{escape(chr(10).join(lines))}</code></pre>'
+    return f"<pre><code>{escape(chr(10).join(lines))}</code></pre>"
 
 
 def facts(rows: Mapping[str, str]) -> str:
     """Return labels and texts."""
-    lines = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())
-    return f'<table class="facts"><tbody>{lines}</tbody></table>'
+    lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
+    return f'<dl class="facts">{lines}</dl>'
 
 
 def wide(table: Table, label: str) -> str:

@@ -28,7 +28,7 @@ ENTRIES = r"""
   author = {Sven Gowal and Krishnamurthy Dvijotham and Robert Stanforth and Rudy Bunel and Chongli Qin and
     Jonathan Uesato and Relja Arandjelovic and Timothy Mann and Pushmeet Kohli},
   title = {On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust Models},
-  eprint = {1810.12715}, archiveprefix = {arXiv}, year = {2018}}
+  howpublished = {arXiv:1810.12715}, eprint = {1810.12715}, archiveprefix = {arXiv}, year = {2018}}
 @inproceedings{zhang2018efficient,
   author = {Huan Zhang and Tsui-Wei Weng and Pin-Yu Chen and Cho-Jui Hsieh and Luca Daniel},
   title = {Efficient Neural Network Robustness Certification with General Activation Functions},
@@ -86,7 +86,7 @@ ENTRIES = r"""
 @misc{goulart2024clarabel,
   author = {Paul J. Goulart and Yuwen Chen},
   title = {Clarabel: An Interior-Point Solver for Conic Programs with Quadratic Objectives},
-  eprint = {2405.12762}, archiveprefix = {arXiv}, year = {2024}}
+  howpublished = {arXiv:2405.12762}, eprint = {2405.12762}, archiveprefix = {arXiv}, year = {2024}}
 @article{odonoghue2016conic,
   author = {Brendan O'Donoghue and Eric Chu and Neal Parikh and Stephen Boyd},
   title = {Conic Optimization via Operator Splitting and Homogeneous Self-Dual Embedding},

@@ -7,21 +7,10 @@ from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
+from optverify.report import latex
+
+LONG = 60
+"""Letters of a group's heading from which on LaTeX may break it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +49,7 @@ class Table:
         return "\n\n".join([*parts, _markdown(self.caption)] if self.caption else parts)
 
     def latex(self, label: str = "tab:comparison", cite: Sequence[Sequence[str]] = ()) -> str:
-        r"""Return a ``table`` that needs the package booktabs.
+        r"""Return a ``table`` that needs the packages booktabs and graphicx: one wider than the text is scaled down.
 
         Parameters
         ----------
@@ -73,22 +62,23 @@ class Table:
         for group, rows in self._grouped():
             lines.append(r"\midrule")
             if group:
-                lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex_escaped(group)}}}}} \\")
+                # As wide as the text at most, so that a long one is broken and does not make the table wider.
+                kind = r"p{\linewidth}" if len(group) > LONG else "l"
+                lines.append(rf"\multicolumn{{{width}}}{{@{{}}{kind}@{{}}}}{{\emph{{{latex.escaped(group)}}}}} \\")
             for row in rows:
-                cells = [
-                    _latex_number(cell) if n else latex_escaped(cell) for cell, n in zip(row, self.numeric, strict=True)
-                ]
+                cells = [latex.number(c) if n else latex.escaped(c) for c, n in zip(row, self.numeric, strict=True)]
                 if cite and cite[k]:
                     cells[0] += rf"~\cite{{{','.join(cite[k])}}}"
                 lines.append(" & ".join(cells) + r" \\")
                 k += 1
         align = "".join("r" if n else "l" for n in self.numeric)
-        head = " & ".join(map(latex_escaped, self.columns)) + r" \\"
+        head = " & ".join(map(latex.heading, self.columns, align)) + r" \\"
         body = "\n".join(f"    {line}" for line in [r"\toprule", head, *lines, r"\bottomrule"])
         return (
-            "\\begin{table}\n  \\centering\n"
-            f"  \\caption{{{latex_escaped(self.caption)}}}\n  \\label{{{label}}}\n"
-            f"  \\begin{{tabular}}{{{align}}}\n{body}\n  \\end{{tabular}}\n\\end{{table}}"
+            "\\begin{table}\n  \\centering\n  \\setlength{\\tabcolsep}{4pt}\n"
+            f"  \\caption{{{latex.escaped(self.caption)}}}\n  \\label{{{label}}}\n  \\smallskip\n"
+            "  \\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+            f"  \\begin{{tabular}}{{@{{}}{align}@{{}}}}\n{body}\n  \\end{{tabular}}}}\n\\end{{table}}"
         )
 
     def html(self) -> str:
@@ -133,22 +123,3 @@ def _markdown(text: str) -> str:
     for letter in "\\`*_<>|[]":
         text = text.replace(letter, "\\" + letter)
     return " ".join(text.split())
-
-
-def latex_escaped(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
-    return " ".join("".join(LATEX.get(letter, letter) for letter in text).split())
-
-
-def _latex_number(text: str) -> str:
-    """Set a number: a proper minus, powers of ten."""
-    mantissa, e, power = text.partition("e")
-    try:
-        float(text)
-        exponent = int(power) if e else 0
-    except ValueError:
-        return latex_escaped(text)
-    if text in ("inf", "-inf"):
-        return "$" + text.replace("inf", r"\infty") + "$"
-    times = "" if not e else rf" \cdot 10^{{{exponent}}}"
-    return f"${mantissa}{times}$"

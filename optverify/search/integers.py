@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from math import floor, inf, nan
 
@@ -29,6 +29,31 @@ def proved(program: Program, vector: Array | None) -> float:
     return inf if proves_infeasible(program, vector) else safe_bound(program, vector)
 
 
+@dataclass(eq=False)
+class Part:
+    """A part of the box, the root of a tree of parts.
+
+    Parameters
+    ----------
+    lower, upper : (n,) float64
+    bound : float
+        Proved.
+    solution : Solution or None
+        That a solver left, of this part, one around it, or the same part of an earlier program.
+    solved : bool
+        Whether it is of this part and this program.
+    split : (int, int, Part or None, Part or None), optional
+        A variable j and k: the parts with x_j <= k and x_j >= k + 1, None where there is nothing.
+    """
+
+    lower: Array
+    upper: Array
+    bound: float
+    solution: Solution | None
+    solved: bool = False
+    split: tuple[int, int, Part | None, Part | None] | None = None
+
+
 @dataclass(frozen=True)
 class Least:
     """What is known of a program's optimum.
@@ -39,27 +64,21 @@ class Least:
         Rigorous; infinity: there is no point.
     claim : float
         The best point that a solver found with integers; NaN if none.
-    programs : int
-        Linear programs that were solved.
+    programs, iterations : int
+        Linear programs that were solved, and what the solver needed for them.
     solver, message : str
         Of the first.
+    tree : Part
+        To start from where a similar program is asked for.
     """
 
     lower: float
     claim: float
     programs: int
+    iterations: int
     solver: str
     message: str
-
-
-@dataclass(frozen=True, eq=False)
-class _Node:
-    """A part of the box, what is proved of it and what the solver left."""
-
-    lower: Array
-    upper: Array
-    bound: float
-    solution: Solution
+    tree: Part
 
 
 def least(
@@ -69,6 +88,7 @@ def least(
     programs: int = 1,
     gap: float = 1e-6,
     time_limit: float | None = None,
+    start: Part | None = None,
 ) -> Least:
     """Bound a program's optimum from below, integrality included.
 
@@ -82,59 +102,116 @@ def least(
     gap : float
         Ends once the bound is so near to the best point that was found, relative to it or to 1.
     time_limit : float, seconds, optional
+    start : Part, optional
+        The tree of another program with the same variables. Its splits are kept; its multipliers bound the parts before
+        any program is solved, and a part is solved, from the basis that was left there, only where its bound is the
+        least.
 
     Notes
     -----
-    An integer is <= k or >= k + 1, so the two parts of a node cover it; the bound is the least of the parts' bounds,
-    each proved from the duals of a linear program. Best first, on the variable that is farthest from an integer
-    (Land and Doig, Econometrica 28, 1960).
+    An integer is <= k or >= k + 1, so the two parts of a node cover it, whoever chose the split; the bound is the least
+    of the parts' bounds, each proved from the duals of a linear program. Best first, on the variable that is farthest
+    from an integer (Land and Doig, Econometrica 28, 1960). Ctrl-C leaves what is proved by then.
     """
     deadline = inf if time_limit is None else time.monotonic() + time_limit
     relaxed, whole = replace(program, integer=None), np.flatnonzero(program.integer)
     engine = solvers.get(solver)
-
-    def node(lower: Array, upper: Array, parent: _Node | None) -> _Node:
-        part = replace(relaxed, lower=lower, upper=upper)
-        left = None if deadline == inf else max(deadline - time.monotonic(), 0.01)
-        solution = engine.solve(part, time_limit=left, start=None if parent is None else parent.solution)
-        bound = max(proved(part, solution.dual), proved(part, solution.ray))
-        return _Node(lower, upper, bound if parent is None else max(bound, parent.bound), solution)
-
-    root = node(program.lower, program.upper, None)
-    best, done, order = _point(root, whole), 1, count()
-    open_ = [(root.bound, next(order), root)] if root.bound < inf else []
-    while open_:
-        here = open_[0][2]
-        place, value = _farthest(here, whole)
-        closed = here.bound >= best - gap * max(1.0, abs(best))
-        if place is None or closed or done + 2 > programs or time.monotonic() > deadline:
-            break
-        heappop(open_)
-        for end, at in (("upper", floor(value)), ("lower", floor(value) + 1)):
-            ends = {"lower": here.lower.copy(), "upper": here.upper.copy()}
-            ends[end][place] = at
-            if ends["lower"][place] <= ends["upper"][place]:
-                child = node(ends["lower"], ends["upper"], here)
-                done += 1
-                best = min(best, _point(child, whole))
-                if child.bound < inf:
-                    heappush(open_, (child.bound, next(order), child))
-    solution = root.solution
+    root = Part(program.lower, program.upper, -inf, None)
+    leaves = [root] if start is None else _again(relaxed, root, start, whole)
+    best, done, iterations, order, first = inf, 0, 0, count(), None
+    open_ = [(part.bound, next(order), part) for part in leaves if part.bound < inf]
+    heapify(open_)
+    interrupted = False
+    try:
+        # Ctrl-C may come between any two steps: a part leaves the heap when all of it is there in another form.
+        while open_:
+            here = open_[0][2]
+            closed = here.bound >= best - gap * max(1.0, abs(best))
+            if closed or (done and time.monotonic() > deadline):
+                break
+            if here.solved:
+                place, value = _farthest(here, whole)
+                # A split pays with both of its parts.
+                if place is None or done + 2 > programs:
+                    break
+                for part in _divided(here, place, floor(value)):
+                    heappush(open_, (part.bound, next(order), part))
+                heappop(open_)
+            elif done and done + 1 > programs:
+                break
+            else:
+                left = None if deadline == inf else max(deadline - time.monotonic(), 0.01)
+                inner = replace(relaxed, lower=here.lower, upper=here.upper)
+                solution = engine.solve(inner, time_limit=left, start=here.solution)
+                here.bound = max(here.bound, proved(inner, solution.dual), proved(inner, solution.ray))
+                here.solution, here.solved = solution, True
+                first, done, iterations = first or solution, done + 1, iterations + solution.iterations
+                best = min(best, _point(here, whole))
+                if here.bound < inf:
+                    heapreplace(open_, (here.bound, next(order), here))
+                else:
+                    heappop(open_)
+    except KeyboardInterrupt:
+        interrupted = True
+    ended = "" if first is None else f"{first.status.value}: {first.message}"
     return Least(
         lower=min((bound for bound, _, _ in open_), default=inf),
         claim=best if best < inf else nan,
         programs=done,
-        solver=solution.solver,
-        message=f"{solution.status.value}: {solution.message}",
+        iterations=iterations,
+        solver="earlier multipliers" if first is None else first.solver,
+        message="interrupted" if interrupted else ended,
+        tree=root,
     )
 
 
-def _farthest(node: _Node, whole: NDArray[np.intp]) -> tuple[int | None, float]:
-    """Return the variable to split a node on, and where; None if all are integers or fixed."""
-    free = whole[node.lower[whole] < node.upper[whole]]
-    primal = node.solution.primal
+def _divided(part: Part, place: int, at: int) -> list[Part]:
+    """Split a part in two, and return those that are not empty."""
+    low, high = part.upper.copy(), part.lower.copy()
+    low[place], high[place] = min(low[place], at), max(high[place], at + 1)
+    halves = (replace(part, upper=low, solved=False), replace(part, lower=high, solved=False))
+    below, above = (half if half.lower[place] <= half.upper[place] else None for half in halves)
+    part.split = (place, at, below, above)
+    return [half for half in (below, above) if half is not None]
+
+
+def _again(program: Program, root: Part, start: Part, whole: NDArray[np.intp]) -> list[Part]:
+    """Split a root as another tree was split, as far as that makes sense here, and return the parts that are left."""
+    leaves, pairs = [], [(root, start)]
+    while pairs:
+        part, old = pairs.pop()
+        part.solution = old.solution
+        if old.split is not None and old.split[0] in whole and abs(old.split[1]) < LARGEST:
+            place, at, *below = old.split
+            _divided(part, place, at)
+            assert part.split is not None
+            pairs += [
+                (mine, theirs or Part(mine.lower, mine.upper, -inf, old.solution))
+                for mine, theirs in zip(part.split[2:], below, strict=True)
+                if mine is not None
+            ]
+        else:
+            inner = replace(program, lower=part.lower, upper=part.upper)
+            for vector in () if part.solution is None else (part.solution.dual, part.solution.ray):
+                part.bound = max(part.bound, proved(inner, _lengthened(vector, program.n_rows)))
+            leaves.append(part)
+    return leaves
+
+
+def _lengthened(vector: Array | None, rows: int) -> Array | None:
+    """Return multipliers for a program to which rows were added at the end."""
+    if vector is None or vector.size >= rows:
+        return vector
+    return np.append(vector, np.zeros(rows - vector.size))
+
+
+def _farthest(part: Part, whole: NDArray[np.intp]) -> tuple[int | None, float]:
+    """Return the variable to split a part on, and where; None if all are integers or fixed."""
+    free = whole[part.lower[whole] < part.upper[whole]]
+    assert part.solution is not None
+    primal = part.solution.primal
     with np.errstate(invalid="ignore"):
-        middle = 0.5 * node.lower + 0.5 * node.upper if primal is None else np.clip(primal, node.lower, node.upper)
+        middle = 0.5 * part.lower + 0.5 * part.upper if primal is None else np.clip(primal, part.lower, part.upper)
     value = middle[free]
     # Without a point any variable will do, also where its middle is an integer; but not where k + 1 is no float.
     away = np.abs(value - np.rint(value)) if primal is not None else np.where(np.abs(value) < LARGEST, 1.0, 0.0)
@@ -143,9 +220,10 @@ def _farthest(node: _Node, whole: NDArray[np.intp]) -> tuple[int | None, float]:
     return int(free[away.argmax()]), float(value[away.argmax()])
 
 
-def _point(node: _Node, whole: NDArray[np.intp]) -> float:
-    """Return the objective of a node's point if its integers are integers; a claim."""
-    primal = node.solution.primal
+def _point(part: Part, whole: NDArray[np.intp]) -> float:
+    """Return the objective of a part's point if its integers are integers; a claim."""
+    assert part.solution is not None
+    primal = part.solution.primal
     if primal is None or (np.abs(primal[whole] - np.rint(primal[whole])) > NEAR).any():
         return inf
-    return node.solution.objective
+    return part.solution.objective

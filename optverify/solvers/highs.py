@@ -132,7 +132,7 @@ class Highs:
         if program.is_mixed_integer and point is not None:
             h.setSolution(point.size, np.arange(point.size, dtype=np.int32), point)
         elif warm is not None and not program.is_mixed_integer:
-            h.setBasis(warm)  # a basis that does not fit is refused and ignored
+            h.setBasis(_lengthened(warm, program.n_rows))  # a basis that does not fit is refused and ignored
         outcome = h.run()
         if outcome == error and h.getModelStatus() == highspy.HighsModelStatus.kNotset:
             # Someone in this process used the global scheduler with another number of threads.
@@ -204,6 +204,19 @@ class _Watch:
         except BaseException as error:  # must not unwind through C++; raised again after the solve
             self.error, self.stop = error, True
         self._check(event)
+
+
+def _lengthened(basis: Any, rows: int) -> Any:
+    """Return the basis for a program to which rows were added at the end: these are basic."""
+    import highspy
+
+    missing = rows - len(basis.row_status)
+    if missing <= 0:
+        return basis
+    longer = highspy.HighsBasis()
+    longer.col_status, longer.valid = basis.col_status, True
+    longer.row_status = [*basis.row_status, *[highspy.HighsBasisStatus.kBasic] * missing]
+    return longer
 
 
 def _load(h: Any, program: Program) -> Any:

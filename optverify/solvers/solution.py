@@ -157,6 +157,6 @@ class Solver(Protocol):
         program : Program
         time_limit : float, seconds of wall clock, optional
         start : Solution, optional
-            Of a program of the same size: its basis or point is tried first.
+            Of a program of the same size: its basis or point is tried first. Rows may have been added at the end.
         on_incumbent : callable, optional
         """

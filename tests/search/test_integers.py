@@ -29,7 +29,7 @@ def mixed(draw: st.DrawFn) -> Program:
     cone = Cone.ZERO if draw(st.integers(0, 3)) == 0 else Cone.NONNEG
     return Program(
         rng.integers(-4, 5, 3) + 0.1,
-        rng.integers(-3, 4, (m, 3)) * rng.choice([1.0, 0.3]),
+        rng.integers(-3, 4, (m, 3)) * rng.choice([1.0, 0.25]),  # sums are exact, as a solver has a tolerance
         rng.integers(-2, 5, m) * 0.5,
         {"rows": Block(0, m, cone)},
         low,
@@ -41,12 +41,13 @@ def mixed(draw: st.DrawFn) -> Program:
 
 def exact(program: Program) -> Fraction | None:
     """Return the optimum, by trying all integers; None if there is no point."""
-    choices = [
-        range(int(np.ceil(a)), int(np.floor(b)) + 1) for a, b in zip(program.lower[:2], program.upper[:2], strict=True)
-    ]
+    whole = np.flatnonzero(program.integer)
+    choices = [range(int(np.ceil(program.lower[j])), int(np.floor(program.upper[j])) + 1) for j in whole]
     found = []
     for values in product(*choices):
-        ends = [np.append(np.array(values, float), end) for end in (program.lower[2], program.upper[2])]
+        ends = [program.lower.copy(), program.upper.copy()]
+        for end in ends:
+            end[whole] = values
         found.append(exact_optimum(replace(program, lower=ends[0], upper=ends[1], integer=None)))
     return min((value for value in found if value is not None), default=None)
 
@@ -68,6 +69,51 @@ def test_least_is_the_optimum(program: Program) -> None:
     single = least(program, "highs")
     assert single.programs == 1
     assert single.lower <= found.lower
+
+
+@settings(max_examples=50, deadline=None)
+@given(mixed(), mixed(), st.sampled_from(["numbers", "rows", "domains"]))
+def test_a_tree_of_another_program_is_a_start(program: Program, other: Program, change: str) -> None:
+    """Whatever changed since, or nothing in common: never above the exact optimum, and as near to it."""
+    if change == "rows":  # added at the end
+        rows = {"rows": Block(0, program.n_rows, program.rows["rows"].cone)}
+        rows["more"] = Block(program.n_rows, program.n_rows + other.n_rows, other.rows["rows"].cone)
+        other = replace(
+            program, A=np.vstack([program.A.toarray(), other.A.toarray()]), b=np.append(program.b, other.b), rows=rows
+        )
+    elif change == "domains":  # what was split is not an integer any more
+        other = replace(other, integer=np.array([False, True, False]))
+    start = least(program, "highs", programs=200).tree
+    optimum, found = exact(other), least(other, "highs", programs=200, start=start)
+    if optimum is None:
+        assert found.lower == inf or np.isfinite(found.claim)
+    else:
+        assert float(optimum) - 2e-6 * max(1.0, abs(float(optimum))) <= found.lower
+        assert Fraction(found.lower) <= optimum
+    again = least(other, "highs", programs=200, start=found.tree)
+    assert again.programs <= found.programs
+
+
+@settings(max_examples=25, deadline=None)
+@given(mixed(), st.integers(0, 6))
+def test_an_interrupt_leaves_what_is_proved(program: Program, calls: int) -> None:
+    """Whenever it comes: a bound, by the programs before it."""
+    solve, left = get("highs").solve, calls
+
+    def interrupted(part: Program) -> Solution:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return solve(part)
+
+    found, optimum = least(program, Scripted(interrupted), programs=200), exact(program)
+    assert found.programs <= calls
+    if optimum is not None:
+        assert found.lower == -inf or Fraction(found.lower) <= optimum
+    if found.message == "interrupted":
+        assert found.programs == calls
+        assert found.lower > -inf or calls == 0
 
 
 @settings(max_examples=40, deadline=None)
