@@ -2,7 +2,8 @@
 
 A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer
 counterexample, and starts again inside that. Only where a time limit shows it to be too hard, half the way to what is
-proved already is searched instead. In a format the same goes for a point that rounding leaves in doubt: the next
+proved already is searched instead. A search that promises to take longer than the lifted relaxation at the root waits
+until that has brought the lower end as far as it can, and goes on with it at its nodes. In a format the same goes for a point that rounding leaves in doubt: the next
 search ends before it. What is open when a limit ends it still gives a lower end: linear bounds of each
 open node say how far from x the first point is that could reach a group there.
 """
@@ -11,19 +12,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.interval import Array, Interval
+from optverify.measures.lifted import Lifting
 from optverify.measures.question import Question, inward, outward_radius
 from optverify.proof import Close, Proof
 from optverify.query import Goal
 from optverify.search.expand import Method
 from optverify.search.node import Node, boxes, known_bounds
-from optverify.search.tree import BATCH, Progress, Search, Stop
+from optverify.search.semidefinite import FEW_INPUTS, SOONEST, nodes_before
+from optverify.search.tree import BATCH, Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew
 
 SHARE = 0.5
@@ -85,6 +88,7 @@ def prove(
     workers: int,
     rng: np.random.Generator,
     report: Callable[[float, Progress], None] | None,
+    relaxation: str = "auto",
 ) -> Lower:
     """Close the bracket from below, improving its upper end on the way.
 
@@ -100,13 +104,26 @@ def prove(
     rng : numpy.random.Generator
     report : callable, optional
         Called with the lower end so far and the progress of the search.
+    relaxation : "auto", "triangle" or "lifted"
+        As in :func:`optverify.verify`.
     """
     best, hard, why = Lower(0.0, "x itself", "", None, 0, 0), inf, ""  # hard: the least radius that was too much
-    nodes = programs = 0
+    lift_later = relaxation == "auto" and question.network.n_inputs > FEW_INPUTS
+    lift_now = relaxation == "lifted"
+    nodes, programs, pace = 0, 0, 0.0
     try:
         best = at_root(question)
         while True:
             wanted = question.wanted(gap)
+            if lift_now:
+                lifting = Lifting(question, method.proof, pace=pace)
+                if (found := lifting.reach(best.radius, wanted, deadline)) is not None:
+                    best = Lower(found[0], "the lifted relaxation at the root", "", found[1], 0, 0)
+                programs += lifting.programs
+                lift_now = lift_later = False
+                method = replace(method, lift=relaxation == "lifted" or found is not None)
+                if deadline < inf:
+                    hard, why = wanted, Stop.TIME.value
             radius = wanted if hard > wanted else 0.5 * (best.radius + hard)
             left = deadline - time.monotonic()
             if radius <= best.radius or (hard < inf and (left <= 0 or hard - best.radius <= gap * hard)):
@@ -117,13 +134,17 @@ def prove(
             tell = None if report is None else _teller(report, best.radius)
             with Crew([goal], workers) as crew:
                 search = Search(goal, _Nearer(question, rng), crew, method, True, tell, proof=proof)
-                outcome = search.run(left if left < SHORT else SHARE * left)
+                limit = left if left < SHORT else SHARE * left
+                outcome = _while_short(search, limit) if lift_later else search.run(limit)
                 crew.used()
             nodes, programs = nodes + outcome.progress.nodes, programs + outcome.programs
             if outcome.stop is Stop.CLOSED:
                 best = Lower(radius, "branch and bound", "", proof, nodes, programs)
                 continue
             if outcome.stop is Stop.FOUND:
+                continue
+            if outcome.stop is Stop.NODES:
+                lift_now, pace = True, outcome.progress.seconds / outcome.progress.nodes
                 continue
             # A stuck node is not among the open ones, however the search ended: what is left of it has no distance.
             if not search.stuck:
@@ -137,6 +158,20 @@ def prove(
     except KeyboardInterrupt:
         why = Stop.INTERRUPTED.value
     return Lower(best.radius, best.origin, why, best.proof, nodes, programs)
+
+
+def _while_short(search: Search, seconds: float) -> Outcome:
+    """Run a search for as long as it promises to end before the lifted relaxation would at the root."""
+    deadline, nodes = time.monotonic() + seconds, float(SOONEST)
+    outcome = search.run(seconds, nodes)
+    worth = nodes_before(search.goal) if outcome.stop is Stop.NODES else 0.0
+    while outcome.stop is Stop.NODES:
+        done = outcome.progress
+        if not max(done.nodes / worth, done.seconds / seconds) <= done.closed:
+            break
+        nodes *= 2.0
+        outcome = search.run(deadline - time.monotonic(), nodes)
+    return outcome
 
 
 def _teller(report: Callable[[float, Progress], None], lower: float) -> Callable[[Progress], None]:

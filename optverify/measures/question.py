@@ -36,6 +36,9 @@ STARTS = 8
 CLOSE = 1.25
 """Points further away than this many times the nearest one are left alone."""
 
+PATIENCE = 0.125
+"""Share of the time until the deadline that the polishing of an attack may take."""
+
 OUTWARD = (0.0, 2.0**-45, 2.0**-38, 2.0**-30, 2.0**-22)
 """A point that is a counterexample but for rounding is moved away from x by these parts of its distance, in turn."""
 
@@ -216,19 +219,23 @@ class Question:
                 half = np.minimum(0.5 * box.upper - 0.5 * box.lower, reach)
                 more = centre + half * rng.uniform(-1, 1, (STARTS, centre.size))
             tried += [centre, *np.clip(more, box.lower, box.upper)]
-        points = nearest_points(self.goal, self.ball, np.stack(tried))
+        points, until = nearest_points(self.goal, self.ball, np.stack(tried)), self._patience()
         for k, point in enumerate(points[:POLISHED]):
-            if time.monotonic() > self.deadline and k:
+            if time.monotonic() > until and k:
                 break
             if k == 0:
                 self.offer(point)
             if self.ball.lengths(point) < CLOSE * self.upper:
-                self.offer(polished(self.goal, self.ball, point, self.deadline))
+                self.offer(polished(self.goal, self.ball, point, until))
 
     def improve(self, point: Array, rng: np.random.Generator) -> None:
         """Replay a counterexample, and look for nearer ones about it."""
-        self.offer(polished(self.goal, self.ball, point, self.deadline))
+        self.offer(polished(self.goal, self.ball, point, self._patience()))
         self.attack(rng, [point])
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        return now + PATIENCE * max(self.deadline - now, 0.0)
 
 
 def below(upper: float, gap: float, norm: Norm) -> float:

@@ -34,6 +34,7 @@ from optverify.search.workers import cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import LINEAR, name_of
 from optverify.solvers.solution import Solver
+from optverify.verify import RELAXATIONS
 
 
 def radius(
@@ -48,6 +49,7 @@ def radius(
     gap: float = 1e-4,
     time_limit: float | None = None,
     solver: str | Solver | None = LINEAR,
+    relaxation: str = "auto",
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -79,6 +81,8 @@ def radius(
         The bracket that is proved by then is the answer.
     solver : str or Solver or None
         For the linear programs of the search.
+    relaxation : "auto", "triangle" or "lifted"
+        As in :func:`optverify.verify`, for "inf".
     progress : callable, optional
         Called with :class:`Bracket`.
     seed, workers
@@ -124,6 +128,7 @@ def radius(
         gap=gap,
         time_limit=time_limit,
         solver=solver,
+        relaxation=relaxation,
         progress=progress,
         seed=seed,
         workers=workers,
@@ -138,6 +143,7 @@ def measure(
     gap: float = 1e-4,
     time_limit: float | None = None,
     solver: str | Solver | None = LINEAR,
+    relaxation: str = "auto",
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -146,6 +152,8 @@ def measure(
     """Answer :func:`radius` for any unsafe set: parameters as there."""
     if not 2.0**-40 <= gap < 1:
         raise InputError(f"the gap must be at least 2**-40 and below 1, not {gap!r}")
+    if relaxation not in RELAXATIONS:
+        raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     if question.semantics is not REAL and question.norm != "inf":
         raise InputError(f"only l-inf radii are about {question.semantics}; the others are over the reals")
     if question.semantics is not REAL and representable(question.domain, question.x, question.semantics) is None:
@@ -157,7 +165,8 @@ def measure(
         if streams:
             property_text(_within(question, 0.0))  # what cannot be written is an error before the work
         method = Method(Hybrid(), solver, proof=bool(streams), seed=seed)
-        run = _Run(question, gap, method, workers, progress, inf if time_limit is None else time_limit)
+        limit = inf if time_limit is None else time_limit
+        run = _Run(question, gap, method, relaxation, workers, progress, limit)
         lower, origin, proof, stop = run.bracket()
         return run.answer(lower, origin, proof, stop, label, streams)
 
@@ -187,11 +196,13 @@ class _Run:
         question: Question,
         gap: float,
         method: Method,
+        relaxation: str,
         workers: int,
         progress: Callable[[Bracket], None] | None,
         time_limit: float,
     ) -> None:
         self.question, self.gap, self.method, self.workers, self.progress = question, gap, method, workers, progress
+        self.relaxation = relaxation
         self.began, self.cpu = time.monotonic(), cpu_seconds()
         self.deadline = question.deadline = self.began + time_limit
         self.nodes = self.programs = 0
@@ -209,7 +220,16 @@ class _Run:
                 if obstacle := possible_overflow(question.judge.network, within.outward):
                     return 0.0, "x itself", None, obstacle
             if question.norm == "inf":
-                found = cubes.prove(question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search)
+                found = cubes.prove(
+                    question,
+                    self.gap,
+                    self.method,
+                    self.deadline,
+                    self.workers,
+                    rng,
+                    self._of_search,
+                    self.relaxation,
+                )
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
                 self.nodes, self.programs = found.nodes, found.programs
             else:
