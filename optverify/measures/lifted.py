@@ -8,7 +8,9 @@ large costs one relaxation, one that is right one for each group, all but the fi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +21,11 @@ from optverify.preactivation import Bounds
 from optverify.proof import Close, Proof
 from optverify.query import Goal
 from optverify.search.attack import group_values
+from optverify.search.node import Node
 from optverify.search.semidefinite import MOST_CONDITIONS, close_groups, price, size
+
+if TYPE_CHECKING:
+    from optverify.solvers.interior_point import LiftedSolution
 
 FIRST = 0.85
 """The first radius that is tried, as a share of the largest that is wanted."""
@@ -68,10 +74,6 @@ class _Root:
         """Of each relaxation."""
         return size(self.goal.network, self.region, self.bounds)[1]
 
-    def price(self) -> float:
-        """Return what the relaxations of all groups cost together."""
-        return price(self.goal.network, self.conditions) * (1.0 + WARM * (len(self.values) - 1))
-
 
 @dataclass
 class Lifting:
@@ -101,72 +103,94 @@ class Lifting:
         with np.errstate(all="ignore"):
             self._margins: Array = group_values(goal, goal.network(centre[None])[0])
 
-    def reach(self, proved: float, wanted: float, deadline: float) -> tuple[float, Proof] | None:
-        """Look for the largest radius, up to one that is wanted, at which all groups are closed.
+    def reach(self, proved: float, wanted: float, deadline: float) -> Iterator[tuple[float, Proof]]:
+        """Yield larger and larger radii at which all groups are closed, each with its proof.
 
         Parameters
         ----------
         proved : float
             What is known.
         wanted : float
+            What would be enough.
         deadline : float, seconds of ``time.monotonic``
-
-        Returns
-        -------
-        (float, Proof) or None
-            A larger radius than what is known, and its proof; None without one.
         """
-        best, low, high = None, proved, wanted
+        low, high = proved, wanted
         radius = max(FIRST * high, 0.5 * low + 0.5 * high)
         while high - low > STEP * high:
             at = self._affordable(low, radius, deadline)
             if at is None or at.radius - low < 0.5 * STEP * high:
                 break
-            closes, group = self._close(at, deadline)
-            if group is None:
-                if closes is not None:
-                    best, low = (at.radius, Proof(closes=closes)), at.radius
-                    radius = 0.5 * low + 0.5 * high
-            else:
+            closes, failed = self._close(at, deadline)
+            if failed is not None:
                 high = at.radius
-                promised = SHORT_OF * self.roots[group]
+                promised = SHORT_OF * self.roots[failed]
                 radius = min(max(promised, 0.7 * low + 0.3 * high), 0.1 * low + 0.9 * high)
-        return best
+            elif closes is not None:
+                yield at.radius, Proof(closes=closes)
+                low = at.radius
+                radius = 0.5 * low + 0.5 * high
+
+    def start(self, radius: float, deadline: float) -> tuple[Node, list[Close]]:
+        """Return the root of a search over the box of a radius with the groups that are left, and the other closes."""
+        at = _Root.of(self.question, radius)
+        closes = list(at.closes)
+        hard = {g for g in at.values if self.roots.get(g, radius) < radius}
+        todo = [g for g in self._hardest_first(at) if g not in hard] if at.conditions <= MOST_CONDITIONS else []
+        start = None
+        while todo:
+            failed, start = self._ask(at, todo, start, closes, deadline)
+            if failed is None:
+                break
+            hard.add(failed)
+            todo = todo[todo.index(failed) + 1 :]
+        left = tuple(sorted({*at.values} - {close.group for close in closes}))
+        # Nodes try the relaxation where it would close them if it gained as much as here.
+        gains = [self._value(g, radius) - at.values[g] for g in hard]
+        return replace(Node.root(at.goal), groups=left, lift=min(gains, default=np.inf)), closes
 
     def _affordable(self, low: float, radius: float, deadline: float) -> _Root | None:
-        """Return the root over the box of a radius, or of a smaller one for which there is time; None: there is none."""
+        """Return the root over the box of a radius, or of a smaller one that there is time for; None without one."""
         left = deadline - time.monotonic()
         for part in SMALLER.tolist():
             at = _Root.of(self.question, low + part * (radius - low))
-            if self.pace * at.price() <= left and at.conditions <= MOST_CONDITIONS:
+            one = price(at.goal.network, at.conditions)
+            if self.pace * one * (1.0 + WARM * (len(at.values) - 1)) <= left and at.conditions <= MOST_CONDITIONS:
                 return at
         return None
 
     def _close(self, at: _Root, deadline: float) -> tuple[list[Close] | None, int | None]:
         """Close groups; return the closes (None: there was no time) and the first group that is not closed."""
+        order, closes, began = self._hardest_first(at), list(at.closes), time.monotonic()
+        failed, start = self._ask(at, order[:1], None, closes, deadline)
+        took = time.monotonic() - began
+        if order:
+            self.pace = took / price(at.goal.network, at.conditions)
+        if failed is None and time.monotonic() + took * WARM * (len(order) - 1) <= deadline:
+            failed, _ = self._ask(at, order[1:], start, closes, deadline)
+        return closes if len(closes) == len(at.goal.groups) else None, failed
+
+    def _hardest_first(self, at: _Root) -> list[int]:
         known = {g: self.roots.get(g, self._zero(g, at.radius, value)) for g, value in at.values.items()}
-        hardest = sorted(known, key=lambda g: (known[g], g))
-        closes, start, began = list(at.closes), None, time.monotonic()
-        one = price(at.goal.network, at.conditions)
-        for some in (hardest[:1], hardest[1:]):
-            if start and self.pace * WARM * len(some) * one > deadline - time.monotonic():
-                return None, None
-            values = {g: at.values[g] for g in some}
-            found = close_groups(
-                at.goal, at.region, at.bounds, values, 0.0, deadline, _ignored, proof=self.proof, start=start
-            )
-            start, self.programs = found.start, self.programs + found.programs
-            closes += [close for _, close in found.groups.values()]
-            left = [g for g in some if g not in found.groups]
-            if left and found.gain is None:
-                return None, None
-            if some == hardest[:1]:
-                self.pace = (time.monotonic() - began) / one
-            if left:
-                assert found.gain is not None
-                self.roots[left[0]] = min(self._zero(left[0], at.radius, values[left[0]] + found.gain), at.radius)
-                return closes, left[0]
-        return closes, None
+        return sorted(known, key=lambda g: (known[g], g))
+
+    def _ask(
+        self, at: _Root, groups: list[int], start: LiftedSolution | None, closes: list[Close], deadline: float
+    ) -> tuple[int | None, LiftedSolution | None]:
+        """Add closes of groups; return the one that cannot be closed, if it comes to that, and where others may start.
+
+        Time may end before: then some have no close.
+        """
+        values = {g: at.values[g] for g in groups}
+        found = close_groups(
+            at.goal, at.region, at.bounds, values, 0.0, deadline, _ignored, proof=self.proof, start=start
+        )
+        self.programs += found.programs
+        closes += [close for _, close in found.groups.values()]
+        if found.gain is None:
+            return None, found.start
+        failed = next(g for g in groups if g not in found.groups)
+        self.roots[failed] = min(self._zero(failed, at.radius, values[failed] + found.gain), at.radius)
+        return failed, found.start
 
     def _zero(self, group: int, radius: float, value: float) -> float:
         """Return where the line from the margin at x through a value at a radius is 0."""
@@ -174,6 +198,11 @@ class Lifting:
         root = radius * margin / (margin - value) if margin > value else 0.0
         return root if np.isfinite(root) else 0.0
 
+    def _value(self, group: int, radius: float) -> float:
+        """Return what the relaxation's bound would be on that line."""
+        root = self.roots[group]
+        return float(self._margins[group]) * (1.0 - radius / root) if root > 0 else -np.inf
+
 
 def _ignored(_: Array) -> None:
-    """The points of relaxations have led to no nearer counterexample."""
+    """Ignore the point of a relaxation: none has led to a nearer counterexample."""

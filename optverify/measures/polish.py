@@ -57,7 +57,7 @@ def _polished(goal: Goal, ball: Ball, point: Array, deadline: float) -> Array:
     passed = forward(goal.network, point[None])
     rows = goal.groups[int(group_values(goal, passed[-1][0]).argmin())]
     best, known = point, float(ball.lengths(point))
-    pressed = np.zeros(sum(int(goal.network.layers[k].mask.sum()) for k in goal.network.relus), bool)
+    pressed = np.zeros(sum(int(mask.sum()) for mask in goal.network.masks), bool)
     todo = [[passed[k][0] > 0 for k in goal.network.relus]]
     seen: set[bytes] = set()
     while todo and len(seen) < PIECES and (left := deadline - time.monotonic()) > 0:

@@ -29,7 +29,6 @@ from optverify.query import Case, Query
 from optverify.results import versions
 from optverify.search.branching import Hybrid
 from optverify.search.expand import Method
-from optverify.search.tree import Progress
 from optverify.search.workers import cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import LINEAR, name_of
@@ -227,13 +226,13 @@ class _Run:
                     self.deadline,
                     self.workers,
                     rng,
-                    self._of_search,
+                    self._tell,
                     self.relaxation,
                 )
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
                 self.nodes, self.programs = found.nodes, found.programs
             else:
-                tree = balls.Tree(question, self.gap, self.method.solver, rng, self._of_tree)
+                tree = balls.Tree(question, self.gap, self.method.solver, rng, self._tell)
                 reach = tree.run(self.deadline)
                 lower, origin, proof, stop = reach.radius, "branch and bound on the distance", None, reach.stop
                 self.nodes, self.programs = reach.nodes, reach.programs
@@ -245,12 +244,6 @@ class _Run:
         if not stop and lower < min(below(question.upper, self.gap, question.norm), question.furthest()):
             stop = f"within rounding: some execution may violate at a distance of {question.ceiling:.6g}"
         return lower, origin, proof, stop
-
-    def _of_search(self, lower: float, progress: Progress) -> None:
-        self._tell(lower, progress.nodes)
-
-    def _of_tree(self, lower: float, nodes: int) -> None:
-        self._tell(lower, nodes)
 
     def _tell(self, lower: float, nodes: int) -> None:
         if self.progress is not None:
