@@ -37,6 +37,9 @@ HALF, BEYOND = 0.5, 0.25
 """Where on the way from what is proved to what was too hard the next search is; with the lifted relaxation, which has
 been at its end there."""
 
+LATER = 0.5
+"""Nodes take about this share of the time of the first ones of a search."""
+
 SHORT = 0.5
 """Seconds that are not divided any more."""
 
@@ -175,7 +178,7 @@ class _Closing:
         if outcome.stop is Stop.CLOSED:
             self.best = Lower(radius, "branch and bound", "", proof, 0, 0)
         elif outcome.stop is Stop.NODES:
-            self._lift(outcome.progress.seconds / outcome.progress.nodes)
+            self._lift(LATER * outcome.progress.seconds / outcome.progress.nodes)
         elif outcome.stop is not Stop.FOUND:
             # A stuck node is not among the open ones, however the search ended: what is left of it has no distance.
             # What the lifted relaxation has closed over this box need not have a proof over a smaller one.

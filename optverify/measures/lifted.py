@@ -36,7 +36,7 @@ STEP = 0.02
 SHORT_OF = 0.985
 """Radii are tried this much inside of where a line promises the root."""
 
-WARM = 0.5
+WARM = 0.4
 """Cost of a relaxation from a warm start; one without is 1."""
 
 SMALLER = np.linspace(1.0, 0.0, 12, endpoint=False)

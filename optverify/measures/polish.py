@@ -31,6 +31,9 @@ SECONDS = 10.0
 VIOLATED = 1e-9
 """Rows that are violated by less, relative to their right-hand side, are left out of a program."""
 
+LEAST_SCALE = 2.0**-500
+"""Balls of order 2 with a smaller radius, in units of the centre or of 1, are enlarged in programs."""
+
 Signs = list[NDArray[np.bool_]]
 
 
@@ -182,6 +185,7 @@ def squared(centre: Array, scale: float, width: int, start: int) -> tuple[tuple[
     ----------
     centre : (n,) float64
     scale : float
+        Where it is so small that numbers would overflow, a larger one is taken.
     width : int
         Of the columns before s, the first of which are x.
     start : int
@@ -199,6 +203,7 @@ def squared(centre: Array, scale: float, width: int, start: int) -> tuple[tuple[
     from scipy.sparse import csr_array
 
     n = centre.size
+    scale = max(scale, LEAST_SCALE, LEAST_SCALE * float(np.abs(centre).max(initial=0.0)))
     place, turn = 3 * np.arange(n), -np.sqrt(2.0) / scale
     on_x = csr_array((np.full(n, turn), (place + 1, np.arange(n))), shape=(3 * n, width))
     on_s = csr_array((-np.ones(n), (place + 2, np.arange(n))), shape=(3 * n, n))

@@ -103,6 +103,11 @@ class Question:
     deadline : float, seconds of ``time.monotonic``
         Polishing ends then.
 
+    Raises
+    ------
+    InputError
+        The query has no case.
+
     Attributes
     ----------
     witness : Witness or None
@@ -126,6 +131,8 @@ class Question:
 
     def __post_init__(self) -> None:
         self.judge = Judge(deployed(self.network, self.semantics))
+        if not self.query.cases:
+            raise InputError("the property has no unsafe case: there is nothing to be near to")
         (self.goal,) = self.query.goals(self.judge.network)
         self._doubts = 0
         centre = np.array([nearest(v) for v in self.x])

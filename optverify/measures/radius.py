@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from math import inf
@@ -21,6 +21,7 @@ from optverify.expressions import Number
 from optverify.io.files import replacing
 from optverify.measures import balls, cubes
 from optverify.measures.brackets import WHOLE, Bracket, Radius
+from optverify.measures.distortion import claimed, is_small
 from optverify.measures.norms import Norm, norm_of
 from optverify.measures.question import Domain, Question, as_domain, as_point, below
 from optverify.network import Network
@@ -29,11 +30,18 @@ from optverify.query import Case, Query
 from optverify.results import versions
 from optverify.search.branching import Hybrid
 from optverify.search.expand import Method
+from optverify.search.tree import Stop
 from optverify.search.workers import cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import LINEAR, name_of
 from optverify.solvers.solution import Solver
 from optverify.verify import RELAXATIONS
+
+CLAIM_SHARE, CLAIM_SECONDS = 0.25, 60.0
+"""A mixed-integer solver that is asked for takes at most this share of the time limit, and at most so many seconds."""
+
+CLAIM_LAST = 0.1
+"""One that is not asked for gets the last part of the limit, if the bracket is still open."""
 
 
 def radius(
@@ -52,6 +60,7 @@ def radius(
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
+    claim: bool | None = None,
     certificate: str | None = None,
 ) -> Radius:
     """Enclose the distance from a point to the nearest counterexample: the minimum distortion.
@@ -86,6 +95,11 @@ def radius(
         Called with :class:`Bracket`.
     seed, workers
         As in :func:`optverify.verify`; `workers` for "inf" only.
+    claim : bool, optional
+        Whether to ask a mixed-integer solver for the minimum distortion, over the reals and not for "2": before the
+        search, for at most a quarter of the time limit or a minute. Its points improve `upper`; what it says of the
+        least distance is a claim beside the bracket. By default it is asked where a limit leaves the bracket open,
+        for the last tenth of the time, if few neurons are unstable.
     certificate : str, optional
         For "inf": a file for the proof of the lower end. The property that it proves, no counterexample in the box of
         that radius, is written beside it with ``.vnnlib`` appended to the name.
@@ -131,6 +145,7 @@ def radius(
         progress=progress,
         seed=seed,
         workers=workers,
+        claim=claim,
         certificate=certificate,
     )
 
@@ -146,6 +161,7 @@ def measure(
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
+    claim: bool | None = None,
     certificate: str | None = None,
 ) -> Radius:
     """Answer :func:`radius` for any unsafe set: parameters as there."""
@@ -157,6 +173,8 @@ def measure(
         raise InputError(f"only l-inf radii are about {question.semantics}; the others are over the reals")
     if question.semantics is not REAL and representable(question.domain, question.x, question.semantics) is None:
         raise InputError(f"the domain holds no {question.semantics} number")
+    if claim and (solver is None or question.norm == "2" or question.semantics is not REAL):
+        raise InputError("a claim needs a solver; it is about the reals, and the norms inf, 1 and 0")
     if certificate is not None and question.norm != "inf":
         raise InputError("only l-inf radii have certificates: the format is about boxes")
     with one_thread(), ExitStack() as stack:
@@ -165,7 +183,7 @@ def measure(
             property_text(_within(question, 0.0))  # what cannot be written is an error before the work
         method = Method(Hybrid(), solver, proof=bool(streams), seed=seed)
         limit = inf if time_limit is None else time_limit
-        run = _Run(question, gap, method, relaxation, workers, progress, limit)
+        run = _Run(question, gap, method, relaxation, workers, claim, progress, limit)
         lower, origin, proof, stop = run.bracket()
         return run.answer(lower, origin, proof, stop, label, streams)
 
@@ -197,13 +215,16 @@ class _Run:
         method: Method,
         relaxation: str,
         workers: int,
+        claim: bool | None,
         progress: Callable[[Bracket], None] | None,
         time_limit: float,
     ) -> None:
         self.question, self.gap, self.method, self.workers, self.progress = question, gap, method, workers, progress
-        self.relaxation = relaxation
+        self.relaxation, self.asked = relaxation, claim
+        self.claim: float | None = None
         self.began, self.cpu = time.monotonic(), cpu_seconds()
         self.deadline = question.deadline = self.began + time_limit
+        self.limit = time_limit
         self.nodes = self.programs = 0
 
     def bracket(self) -> tuple[float, str, Proof | None, str]:
@@ -214,6 +235,9 @@ class _Run:
         rng = np.random.default_rng(self.method.seed)
         try:
             question.attack(rng)
+            if self.asked:
+                self._ask(min(CLAIM_SHARE * self.limit, CLAIM_SECONDS))
+            until = self._until()
             if question.semantics is not REAL:
                 within = _within(question, min(question.upper, question.furthest())).cases[0].region
                 if obstacle := possible_overflow(question.judge.network, within.outward):
@@ -223,7 +247,7 @@ class _Run:
                     question,
                     self.gap,
                     self.method,
-                    self.deadline,
+                    until,
                     self.workers,
                     rng,
                     self._tell,
@@ -233,17 +257,30 @@ class _Run:
                 self.nodes, self.programs = found.nodes, found.programs
             else:
                 tree = balls.Tree(question, self.gap, self.method.solver, rng, self._tell)
-                reach = tree.run(self.deadline)
+                reach = tree.run(until)
                 lower, origin, proof, stop = reach.radius, "branch and bound on the distance", None, reach.stop
                 self.nodes, self.programs = reach.nodes, reach.programs
                 lower += question.norm == "0"  # a count above it is the next one
         except KeyboardInterrupt:
             return 0.0, "the point is no counterexample", None, "interrupted"
+        if stop and until < self.deadline and stop != Stop.INTERRUPTED.value:
+            with suppress(KeyboardInterrupt):
+                self._ask(self.deadline - time.monotonic())
         if not stop and question.witness is None and lower >= question.furthest():
             lower = inf
         if not stop and lower < min(below(question.upper, self.gap, question.norm), question.furthest()):
             stop = f"within rounding: some execution may violate at a distance of {question.ceiling:.6g}"
         return lower, origin, proof, stop
+
+    def _until(self) -> float:
+        """Return when the search ends: before the deadline, if a mixed-integer solver is to be asked after it."""
+        kept = self.asked is None and self.limit < inf and self.question.semantics is REAL
+        kept = kept and self.question.norm != "2" and self.method.solver is not None and is_small(self.question)
+        return self.deadline - (CLAIM_LAST * self.limit if kept else 0.0)
+
+    def _ask(self, seconds: float) -> None:
+        assert self.method.solver is not None
+        self.claim = claimed(self.question, self.method.solver, seconds)
 
     def _tell(self, lower: float, nodes: int) -> None:
         if self.progress is not None:
@@ -287,6 +324,7 @@ class _Run:
             network=question.network.digest,
             solver=name_of(self.method.solver),
             certified=certified,
+            claim=self.claim,
             semantics=question.semantics.name,
             versions=versions(),
         )
