@@ -186,7 +186,7 @@ class Lifting:
         )
         self.programs += found.programs
         closes += [close for _, close in found.groups.values()]
-        if found.gain is None:
+        if found.gain is None or time.monotonic() >= deadline:
             return None, found.start
         failed = next(g for g in groups if g not in found.groups)
         self.roots[failed] = min(self._zero(failed, at.radius, values[failed] + found.gain), at.radius)

@@ -243,16 +243,8 @@ class _Run:
                 if obstacle := possible_overflow(question.judge.network, within.outward):
                     return 0.0, "x itself", None, obstacle
             if question.norm == "inf":
-                found = cubes.prove(
-                    question,
-                    self.gap,
-                    self.method,
-                    until,
-                    self.workers,
-                    rng,
-                    self._tell,
-                    self.relaxation,
-                )
+                given = question, self.gap, self.method, until, self.workers, rng, self._tell, self.relaxation
+                found = cubes.prove(*given)
                 lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
                 self.nodes, self.programs = found.nodes, found.programs
             else:

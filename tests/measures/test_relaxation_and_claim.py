@@ -65,6 +65,17 @@ def test_the_relaxation_reaches_further_than_backward_bounds_and_no_counterexamp
     assert all(root > 0 for root in lifting.roots.values())
 
 
+def test_lifted_in_a_format(tmp_path):
+    network, x = tiny(0), (np.random.default_rng(0).integers(-8, 9, 2) / 8).tolist()
+    path = str(tmp_path / "proof")
+    found = [
+        radius(network, x, domain=(-1, 1), semantics="float32", relaxation=name, certificate=path, time_limit=1.0)
+        for name in ("triangle", "lifted")
+    ]
+    assert all(0 < answer.lower <= answer.upper and answer.certified for answer in found)
+    assert max(answer.lower for answer in found) <= min(answer.upper for answer in found)
+
+
 def test_no_time_no_relaxation():
     network, x = wide()
     question = asked(network, x)
