@@ -32,7 +32,8 @@ from optverify.measures.question import Question, inward, outward_radius
 from optverify.norms import Cut
 from optverify.preactivation import Bounds
 from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof, Split
-from optverify.query import Box, Goal
+from optverify.query import Goal
+from optverify.region import Box
 from optverify.rounding import advice
 from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored
 from optverify.search.attack import group_values

@@ -20,7 +20,8 @@ from optverify.measures.nearest import nearest_points
 from optverify.measures.polish import polished
 from optverify.network import Network
 from optverify.norms import Cut, Norm, length
-from optverify.query import Ball, Box, Goal, Query, _flat, boxes_only
+from optverify.query import Goal, Query
+from optverify.region import Ball, Box, boxes_only, flattened
 from optverify.semantics import REAL, Semantics
 from optverify.witness import Witness, examine
 
@@ -56,7 +57,7 @@ def as_point(network: Network, x: ArrayLike | Sequence[Number]) -> tuple[Fractio
     ShapeError, InputError
     """
     expect(Network, network=network)
-    point = tuple(rational(v) for v in _flat(x))
+    point = tuple(rational(v) for v in flattened(x))
     if len(point) != network.n_inputs:
         raise ShapeError(f"x has {len(point)} values, the network takes {network.n_inputs} inputs")
     return point
