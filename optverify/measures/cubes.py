@@ -60,7 +60,7 @@ class Lower:
     stop : str
         Why there is nothing better; empty if the gap is closed.
     proof : Proof or None
-        A tree over the box of that radius.
+        A tree over the ball of that radius.
     """
 
     radius: float

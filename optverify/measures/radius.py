@@ -43,9 +43,6 @@ CLAIM_SHARE, CLAIM_SECONDS = 0.25, 60.0
 CLAIM_LAST = 0.1
 """One that is not asked for gets the last part of the limit, if the bracket is still open."""
 
-SPARE = 1 / 16
-"""Part of the gap that goes to the certificate of a tree keyed by distance, whose bounds are all tight."""
-
 
 def radius(
     network: Network,
@@ -256,21 +253,12 @@ class _Run:
             if question.norm == "inf":
                 given = question, self.gap, self.method, until, self.workers, rng, self._tell, self.relaxation
                 found = cubes.prove(*given)
-                lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
-                self.nodes, self.programs = found.nodes, found.programs
             else:
-                spare = SPARE * self.gap if self.method.proof and question.norm != "0" else 0.0
-                tree = balls.Tree(
-                    question, self.gap - spare, self.method.solver, rng, self._tell, proof=self.method.proof
-                )
-                reach = tree.run(until)
-                lower, origin, proof, stop = reach.radius, "branch and bound on the distance", reach.proof, reach.stop
-                self.nodes, self.programs = reach.nodes, reach.programs
-                if lower < question.furthest():  # what a checker loses by rounding must not matter
-                    lower *= 1.0 - 0.5 * spare
-                balls.trim(proof, question.region(lower))
+                found = balls.prove(question, self.gap, self.method, until, rng, self._tell)
         except KeyboardInterrupt:
             return 0.0, "the point is no counterexample", None, "interrupted"
+        lower, stop = found.radius, found.stop
+        self.nodes, self.programs = found.nodes, found.programs
         if stop and until < self.deadline and stop != Stop.INTERRUPTED.value:
             with suppress(KeyboardInterrupt):
                 self._ask(self.deadline - time.monotonic())
@@ -280,7 +268,7 @@ class _Run:
         lower += question.norm == "0"  # the next count
         if not stop and lower < min(below(question.upper, self.gap, question.norm), question.furthest()):
             stop = f"within rounding: some execution may violate at a distance of {question.ceiling:.6g}"
-        return lower, origin, proof, stop
+        return lower, found.origin, found.proof, stop
 
     def _until(self) -> float:
         """Return when the search ends: before the deadline, if a mixed-integer solver is to be asked after it."""
