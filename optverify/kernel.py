@@ -4,7 +4,7 @@
 
 docs/certificate-v1.md has the formats. A certificate is a tree. A node stands for the points x of a box, and perhaps
 of a ball, whose inputs z^k to the Relus lie in intervals l^k <= z^k <= u^k; the two children of a split cover their
-parent. One theorem: take any mu >= 0 and any numbers g, and walk backwards from the atoms of a case with coefficients v,
+parent. One theorem: for any mu >= 0 and any numbers g, walk backwards from the atoms of a case with coefficients v,
 
     start      mu . atoms = v . y + w . x + total
     affine     v . (W a + b) = (W'v) . a + v . b
