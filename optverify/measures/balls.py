@@ -160,7 +160,7 @@ class Tree:
         return Reach(lower, stop, self.nodes, self.programs, root)
 
     def _at_centre(self) -> dict[int, Found]:
-        """Return what should close each group at x itself, which is no further than the shift from the ball's centre."""
+        """Return what should close each group at x itself, which is at most the shift from the ball's centre."""
         with np.errstate(all="ignore"):
             values, found = self.goal.network(self.question.ball.centre), dict[int, Found]()
         for group, members in enumerate(self.goal.groups):
