@@ -12,7 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optverify import Ball, Box, Network, Query, bound, compare, load_property, outputs, radius, to_cvxpy, verify
+from optverify import (
+    Ball,
+    Box,
+    Network,
+    Query,
+    bound,
+    compare,
+    dual_box,
+    load_property,
+    outputs,
+    radius,
+    safe_box,
+    to_cvxpy,
+    verify,
+)
 from optverify.canonical import property_text
 from optverify.errors import InputError, OptverifyError, ParseError, ShapeError
 from optverify.expressions import Atom, Linear
@@ -20,6 +34,7 @@ from optverify.interval import nearest
 from optverify.io.exact import parse_exact
 from optverify.io.vnnlib import write_vnnlib
 from optverify.norms import Cut
+from optverify.plots import slice_plot
 from optverify.query import Case
 
 NET = Network.from_arrays([(np.eye(2), np.zeros(2)), (np.eye(2), np.zeros(2))])
@@ -151,11 +166,19 @@ def test_questions_about_boxes_say_so() -> None:
         lambda: bound(NET, DISC, "Y_0"),
         lambda: to_cvxpy(NET, DISC),
         lambda: radius(NET, [0, 0.5], domain=DISC),
+        lambda: safe_box(NET, [0, 0.5], label=1, domain=DISC),
+        lambda: dual_box(NET, 1, domain=DISC),
+        lambda: slice_plot(NET, [0, 0], np.eye(2), query=query),
         lambda: write_vnnlib(query),
     ]
     for ask in asked:
         with pytest.raises(OptverifyError, match="ball"):
             ask()
+
+
+def test_what_balls_inherit_from_boxes() -> None:
+    """The l-inf ball about a point is a box, whichever class is asked."""
+    assert Ball.around([0, 0], "0.5", None) == Box.around([0, 0], "0.5", None)
 
 
 def test_the_text_is_what_the_kernel_reads() -> None:
