@@ -176,6 +176,22 @@ def test_questions_about_boxes_say_so() -> None:
             ask()
 
 
+def test_denominators_that_the_kernel_refuses_are_not_written(tmp_path: Path) -> None:
+    """No certificate is written that the kernel calls malformed: one error, before the work."""
+    x = [Fraction(1, 3**6_000), Fraction(1, 5**5_000)]
+    path = tmp_path / "proof"
+    for norm in ("2", "1", "0"):
+        with pytest.raises(InputError, match="common denominator"):
+            radius(NET, [x[0], 1 - x[1]], norm=norm, domain=(0, 1), certificate=str(path))
+    assert not list(tmp_path.iterdir())
+    for region in (Box([0, 0], x), Ball([0, 0], [1, 1], "1", x, 1)):
+        with pytest.raises(InputError, match="common denominator"):
+            property_text(Query.never(region, outputs(2)[0] >= 3, 2))
+    y = outputs(2)
+    with pytest.raises(InputError, match="common denominator"):
+        property_text(Query.never(DISC, y[0] * x[0] + y[1] * x[1] >= 3, 2))
+
+
 def test_what_balls_inherit_from_boxes() -> None:
     """The l-inf ball about a point is a box, whichever class is asked."""
     assert Ball.around([0, 0], "0.5", None) == Box.around([0, 0], "0.5", None)
