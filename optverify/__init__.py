@@ -23,7 +23,8 @@ from optverify.measures.results import DualBox, SafeBox
 from optverify.modelling.cvxpy import CvxpyModel
 from optverify.models import safe_bound, to_cvxpy, to_pyomo
 from optverify.network import Affine, Network, Relu
-from optverify.query import Ball, Box, Case, Query
+from optverify.query import Case, Query
+from optverify.region import Ball, Box
 from optverify.results import BoundResult, ModelBound, Verdict, Verification
 from optverify.verify import verify
 from optverify.witness import Witness

@@ -23,7 +23,8 @@ from optverify.interval import Array, nearest, round_down, round_up
 from optverify.io.files import replacing
 from optverify.network import Network
 from optverify.proof import Proof
-from optverify.query import Ball, Box, Case, Goal, Query, append_rows, boxes_only
+from optverify.query import Case, Goal, Query, append_rows
+from optverify.region import Ball, Box, boxes_only
 from optverify.results import BoundResult, versions
 from optverify.search import attack
 from optverify.search.methods import METHODS, SEMIDEFINITE, interrupted

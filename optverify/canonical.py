@@ -24,7 +24,8 @@ from optverify.errors import InputError
 from optverify.expressions import Atom
 from optverify.interval import Array
 from optverify.network import Affine, Network, Relu
-from optverify.query import Ball, Box, Query
+from optverify.query import Query
+from optverify.region import Ball, Box
 
 MAX_DIGITS = 4_300
 """The kernel reads integers of at most this many characters, sign included."""

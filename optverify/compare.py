@@ -27,7 +27,8 @@ from optverify.formulations.program import Cone
 from optverify.instances import Instance, Item, Options, answer_row, as_table, empty_row
 from optverify.network import Network
 from optverify.preactivation import Bounds
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import versions
 from optverify.search import attack
 from optverify.search.methods import METHODS, SEMIDEFINITE, interrupted

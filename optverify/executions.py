@@ -20,7 +20,8 @@ from optverify.errors import OptverifyError
 from optverify.interval import Array, nearest
 from optverify.io.runtime import has_torch, run_onnx, torch_step
 from optverify.network import Affine, Network, Rational, Relu
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.semantics import Semantics
 from optverify.witness import Witness
 

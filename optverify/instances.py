@@ -13,7 +13,8 @@ from optverify.bound import Minimum, linear_objective
 from optverify.errors import InputError, ShapeError, expect
 from optverify.expressions import Linear
 from optverify.network import Network
-from optverify.query import Box, Goal, Query, append_rows, boxes_only
+from optverify.query import Goal, Query, append_rows
+from optverify.region import Box, boxes_only
 from optverify.results import Verdict, machine, versions
 from optverify.search.task import Bounded
 

@@ -2,14 +2,14 @@
 
     python -I -S optverify/kernel.py NETWORK.json PROPERTY.json CERTIFICATE
 
-docs/certificate-v1.md has the formats. A certificate is a tree. A node stands for the points x of a box whose inputs
-z^k to the Relus lie in intervals l^k <= z^k <= u^k; the two children of a split cover their parent. One theorem:
-take any mu >= 0 and any numbers g, and walk backwards from the atoms of a case with coefficients v,
+docs/certificate-v1.md has the formats. A certificate is a tree. A node stands for the points x of a box, and perhaps
+of a ball, whose inputs z^k to the Relus lie in intervals l^k <= z^k <= u^k; the two children of a split cover their
+parent. One theorem: for any mu >= 0 and any numbers g, walk backwards from the atoms of a case with coefficients v,
 
     start      mu . atoms = v . y + w . x + total
     affine     v . (W a + b) = (W'v) . a + v . b
     relu       v . relu(z) >= g . z + sum_j h(v_j, g_j; l_j, u_j),  h = min over z in [l, u] of v relu(z) - g z
-    inputs     (v + w) . x >= sum_i min((v + w)_i lo_i, (v + w)_i hi_i)
+    inputs     (v + w) . x >= sum_i min((v + w)_i lo_i, (v + w)_i hi_i), or as `Node.lowest` has it of a ball
 
 then mu . atoms >= D, the sum of all constants, at every point of the node; if D > 0, none of them has all atoms <= 0.
 With v = +e_j and -e_j, D bounds z_j. Lifted closes (section 5 of the formats) have many coefficients on a value, lane

@@ -31,7 +31,8 @@ from optverify.modelling.moments import with_moments
 from optverify.modelling.named import Named, named
 from optverify.modelling.reading import Reading, to_program
 from optverify.network import Network
-from optverify.query import Box, Query, boxes_only
+from optverify.query import Query
+from optverify.region import Box, boxes_only
 from optverify.results import ModelBound
 from optverify.search.integers import least, proved
 from optverify.solvers.solution import Solver

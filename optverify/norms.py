@@ -166,8 +166,7 @@ class Cut(Interval):
                 value = c @ x + np.minimum(ends, c * near + m * np.abs(near)).sum(axis=-1) - paid
                 size = size + (m * reach).sum(axis=-1) + 2 * paid
             else:
-                m = self._price(np.abs(c), *self._reach(c, lo, hi))[..., None]
-                d = np.where(m > 0, np.clip(-c / (2 * m), lo, hi), np.where(c > 0, lo, hi))
+                m, d = self._best(c, lo, hi)
                 # In this order nothing that underflows is multiplied by more than |d| or the radius. That d is no more
                 # than nearly the minimiser matters as the square of its rounding.
                 paid = m[..., 0] * self.radius * self.radius
@@ -180,6 +179,11 @@ class Cut(Interval):
                 lost = lost + 2.0**-1074 * np.abs(c).sum(axis=-1)
             value = down(down(value) - up(lost))
             return np.where(np.isfinite(value), value, -np.inf)
+
+    def _best(self, c: Array, lo: Array, hi: Array) -> tuple[Array, Array]:
+        """Return m, with a last axis of one, and the minimisers d for "2"."""
+        m = self._price(np.abs(c), *self._reach(c, lo, hi))[..., None]
+        return m, np.where(m > 0, np.clip(-c / (2 * m), lo, hi), np.where(c > 0, lo, hi))
 
     @staticmethod
     def _reach(c: Array, lo: Array, hi: Array) -> tuple[Array, Array]:
@@ -225,14 +229,12 @@ class Cut(Interval):
         (B, n) float64
         """
         with np.errstate(all="ignore"):
-            hull = self.outer
-            size, extent = np.abs(c), np.where(c > 0, self.centre - hull.lower, hull.upper - self.centre)
+            lo, hi = self.outer.lower - self.centre, self.outer.upper - self.centre
+            if self.norm == "2":
+                return np.asarray(self.centre + np.nan_to_num(self._best(c, lo, hi)[1]))
+            size, extent = np.abs(c), np.where(c > 0, -lo, hi)
             if self.norm == "inf":
                 move = extent
-            elif self.norm == "2":
-                wanted = np.full(len(c), self.radius * self.radius)
-                s = _level(extent / np.maximum(size, 1e-300), extent**2, size**2, wanted, 2)
-                move = np.where(np.isfinite(s)[:, None], np.minimum(s[:, None] * size, extent), extent)
             else:
                 cost = extent if self.norm == "1" else np.ones_like(extent)
                 order = np.argsort(-(size if self.norm == "1" else size * extent), axis=-1)
@@ -303,14 +305,14 @@ class Cut(Interval):
         return known
 
 
-def _level(ends: Array, full: Array, slope: Array, wanted: Array, power: int = 1) -> Array:
-    """Solve sum_i (full_i if ends_i <= s else slope_i s**power) = wanted for s, row by row; inf if there is none."""
+def _level(ends: Array, full: Array, slope: Array, wanted: Array) -> Array:
+    """Solve sum_i (full_i if ends_i <= s else slope_i s) = wanted for s, row by row; inf if there is none."""
     order = np.argsort(ends, axis=-1)
     e, f, w = (np.take_along_axis(np.broadcast_to(a, ends.shape), order, axis=-1) for a in (ends, full, slope))
     done = np.cumsum(f, axis=-1) - f  # of the entries before
     left = np.cumsum(w[..., ::-1], axis=-1)[..., ::-1]
-    reached = done + left * e**power >= wanted[..., None]
+    reached = done + left * e >= wanted[..., None]
     first = reached.argmax(axis=-1)[..., None]
     rest = (wanted[..., None] - np.take_along_axis(done, first, -1)) / np.take_along_axis(left, first, -1)
-    s = np.maximum(rest, 0.0)[..., 0] ** (1.0 / power)
+    s = np.maximum(rest, 0.0)[..., 0]
     return np.asarray(np.where(reached.any(axis=-1), s, np.inf))

@@ -15,7 +15,8 @@ from optverify.deployment import deployed
 from optverify.errors import CertificateError, InputError, expect
 from optverify.io.files import replacing
 from optverify.network import Network
-from optverify.query import Query, boxes_only
+from optverify.query import Query
+from optverify.region import boxes_only
 from optverify.results import Certificate, Verdict, Verification, versions
 from optverify.search.branching import Branching, Hybrid
 from optverify.search.cascade import Cascade

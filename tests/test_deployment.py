@@ -16,7 +16,8 @@ from optverify.errors import InputError
 from optverify.expressions import outputs
 from optverify.interval import Interval
 from optverify.network import Affine, Network, Relu
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.semantics import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, REAL, Semantics
 from optverify.verify import verify
 from tests.every_execution import every_result

@@ -19,7 +19,8 @@ from optverify.interval import Interval
 from optverify.io import load
 from optverify.io.lowering import Builder
 from optverify.network import Affine, Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.semantics import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Semantics
 from optverify.verify import verify

@@ -22,7 +22,8 @@ from optverify.interval import Interval
 from optverify.io import load
 from optverify.io.vnnlib import write_vnnlib
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.search.methods import METHODS
 from optverify.semantics import FLOAT16, FLOAT32, SEMANTICS, named

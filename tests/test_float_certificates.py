@@ -17,7 +17,8 @@ from optverify.deployment import deployed, limits, overflow
 from optverify.errors import CertificateError, InputError, RejectedCertificate
 from optverify.expressions import outputs
 from optverify.network import Affine, Network, Relu
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.semantics import FLOAT16, FLOAT32, SEMANTICS, named
 from optverify.verify import verify

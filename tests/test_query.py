@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import And, Atom, Condition, Linear, Or, inputs, outputs
 from optverify.network import Affine, Network
-from optverify.query import Box, Case, Goal, Query, append_rows
+from optverify.query import Case, Goal, Query, append_rows
+from optverify.region import Box
 from tests.test_expressions import conditions, fractions, holds, linears, points, small
 
 relaxed = settings(deadline=None, max_examples=100)

@@ -19,7 +19,8 @@ from optverify.interval import nearest
 from optverify.measures.judge import Judge
 from optverify.measures.question import as_domain
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.semantics import REAL, Semantics
 
 FAR = Fraction(2) ** 1100

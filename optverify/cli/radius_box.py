@@ -30,6 +30,16 @@ def add_to(commands: Commands) -> None:
     radius.add_argument(
         "--targets", type=whole_numbers, metavar="J,J", help="classes that must not win (default: all others)"
     )
+    radius.add_argument(
+        "--relaxation",
+        default="auto",
+        choices=["auto", "triangle", "lifted"],
+        help="whether the semidefinite relaxation is used (inf only): never, from the start, or (default) where it "
+        "promises to be cheaper than splitting",
+    )
+    radius.add_argument(
+        "--claim", action="store_true", help="ask a mixed-integer solver too, for a claim and for its points (not 2)"
+    )
     radius.add_argument("--certificate", metavar="FILE", help="write a proof of the lower end")
     radius.set_defaults(run=_radius)
 
@@ -90,9 +100,11 @@ def _radius(options: argparse.Namespace) -> int:
             gap=options.gap,
             time_limit=options.time_limit,
             solver=options.solver,
+            relaxation=options.relaxation,
             progress=report,
             seed=options.seed,
             workers=workers_or_default(options.workers),
+            claim=options.claim or None,
             certificate=options.certificate,
         )
         write(answer.to_dict())

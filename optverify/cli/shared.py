@@ -17,7 +17,8 @@ from optverify.solvers import LINEAR
 
 if TYPE_CHECKING:
     from optverify.network import Network
-    from optverify.query import Box, Query
+    from optverify.query import Query
+    from optverify.region import Box
 
 EXIT_ERROR = 3
 METHODS = ["interval", "crown", "alpha-crown", "triangle", "triangle+tightened"]

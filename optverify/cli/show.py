@@ -17,7 +17,7 @@ def add_to(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from optverify.io import load, load_property
 
-    if options.file.endswith((".vnnlib", ".vnnlib.gz", ".json", ".json.gz")):
+    if options.file.removesuffix(".gz").endswith((".vnnlib", ".json")):
         say(load_property(options.file).describe())
     else:
         say(load(options.file).describe())

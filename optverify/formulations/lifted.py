@@ -376,8 +376,10 @@ class _Builder:
         self._product(f"chord[{k}]", ((zero, one),), chords, up(slope * rho) + TINY)
 
         # A split is not implied by the forms of the layers below, unlike all bounds that were computed from them.
+        # Within the noise it says nothing; two Relu in a row have such ends.
+        clear = (z.lower < z.upper) & (z.magnitude() > NOISE * y.error)
         for name, fixed, sign in (("active", z.lower == 0, 1.0), ("inactive", z.upper == 0, -1.0)):
-            index = np.flatnonzero(mask & fixed & (z.lower < z.upper))
+            index = np.flatnonzero(mask & fixed & clear)
             if index.size:
                 self.fixed[f"{name}[{k}]"] = index
                 part = _Forms(y.rows[index], y.error[index])

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from optverify.errors import InputError
 from optverify.expressions import And, Atom, Condition, Linear, Or
 from optverify.io.grammar import MAX_BITS, Misfit, Place
-from optverify.query import Box, Case
+from optverify.query import Case
+from optverify.region import Box
 
 MAX_ALTERNATIONS = 100
 """Deepest nesting of "and" in "or" in "and" ... (an "and" directly in an "and" does not count)."""

@@ -10,7 +10,8 @@ from typing import Any
 from optverify.canonical import property_text
 from optverify.errors import InputError, ParseError
 from optverify.expressions import Atom, Linear
-from optverify.query import Ball, Box, Case, Query
+from optverify.query import Case, Query
+from optverify.region import Ball, Box
 
 
 def parse_exact(text: str, source: str = "<property>") -> Query:

@@ -41,7 +41,8 @@ from optverify.io.grammar import (
     run,
     word_at,
 )
-from optverify.query import Box, Query, boxes_only
+from optverify.query import Query
+from optverify.region import Box, boxes_only
 from optverify.semantics import REAL
 
 if TYPE_CHECKING:

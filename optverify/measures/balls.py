@@ -27,16 +27,19 @@ from optverify.bounds.crown import crown, output_bounds
 from optverify.formulations.program import Block, Cone, Program
 from optverify.formulations.reduced import Reduced, reduced
 from optverify.interval import Array, Interval
+from optverify.measures.cubes import Lower
 from optverify.measures.polish import squared
 from optverify.measures.question import Question, inward, outward_radius
 from optverify.norms import Cut
 from optverify.preactivation import Bounds
 from optverify.proof import Advice, Close, InputSplit, NeuronSplit, Proof, Split
-from optverify.query import Box, Goal
+from optverify.query import Goal
+from optverify.region import Box
 from optverify.rounding import advice
 from optverify.safe.multipliers import Frame, LinearBounds, Slopes, Stored
 from optverify.search.attack import group_values
 from optverify.search.branching import Hybrid, Nodes
+from optverify.search.expand import Method
 from optverify.search.leaf import whole
 from optverify.search.node import Node, boxes, divide, known_bounds
 from optverify.solvers import CONIC
@@ -44,30 +47,11 @@ from optverify.solvers import CONIC
 BATCH = 32
 """Nodes that are bounded together."""
 
+SPARE = 1 / 16
+"""Part of the gap that is left to a certificate."""
+
 FEW = 4
 """Nodes with at most this many unstable neurons go to a linear program."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """How far the tree got.
-
-    Parameters
-    ----------
-    radius : float
-        No point of the domain within it reaches a group.
-    stop : str
-        Why it is not more; empty if the gap is closed.
-    nodes, programs : int
-    proof : Proof
-        A tree over the ball of that radius, if it is positive.
-    """
-
-    radius: float
-    stop: str
-    nodes: int
-    programs: int
-    proof: Proof
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +81,28 @@ class Found:
 
 Reasons = dict[Proof, dict[int, Found]]
 """For each node and group."""
+
+
+def prove(
+    question: Question,
+    gap: float,
+    method: Method,
+    deadline: float,
+    rng: np.random.Generator,
+    report: Callable[[float, int], None] | None = None,
+) -> Lower:
+    """Bound the distance of the nearest counterexample from below; see :func:`optverify.measures.cubes.prove`.
+
+    For a certificate a part of the gap is spared: bounds here are all tight, and what a checker loses by rounding must
+    not matter.
+    """
+    spare = SPARE * gap if method.proof and question.norm != "0" else 0.0
+    found = Tree(question, gap - spare, method.solver, rng, report, proof=method.proof).run(deadline)
+    if found.radius < question.furthest():
+        found = replace(found, radius=found.radius * (1.0 - 0.5 * spare))
+    assert found.proof is not None
+    trim(found.proof, question.region(found.radius))
+    return found
 
 
 class Tree:
@@ -138,7 +144,7 @@ class Tree:
         self._stuck: list[Open] = []
         self._reasons: Reasons = {}
 
-    def run(self, deadline: float) -> Reach:
+    def run(self, deadline: float) -> Lower:
         """Search until the gap is closed or the time is over; Ctrl-C leaves what is proved."""
         box, root, stop = self.question.ball.box, Proof(), ""
         self._push(Open(0.0, Node(box.lower, box.upper, (), tuple(range(len(self.goal.groups)))), root))
@@ -157,7 +163,7 @@ class Tree:
         if not stop and lower < self._wanted():
             stop = "some part with all signs fixed could not be decided"
         prune(root, self._reasons, outward_radius(lower, self.question.shift))
-        return Reach(lower, stop, self.nodes, self.programs, root)
+        return Lower(lower, "branch and bound on the distance", stop, root, self.nodes, self.programs)
 
     def _at_centre(self) -> dict[int, Found]:
         """Return what should close each group at x itself, which is at most the shift from the ball's centre."""

@@ -20,7 +20,8 @@ from optverify.measures.radius import measure
 from optverify.measures.results import Face, SafeBox, Side
 from optverify.measures.sweep import Sweep, over, sweep
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict, versions
 from optverify.search.attack import forward, gradients
 from optverify.search.workers import one_thread

@@ -49,6 +49,9 @@ class Radius:
     solver : str or None
     certified : bool or None
         Whether a proof of the lower end was written and accepted by the checker; None if none was asked for.
+    claim : float or None
+        What a mixed-integer solver says that the radius is: no bound. inf: it says that there is no counterexample;
+        None: it was not asked, or did not end.
     semantics : str
     versions : mapping
     """
@@ -70,6 +73,7 @@ class Radius:
     network: str
     solver: str | None
     certified: bool | None = None
+    claim: float | None = None
     semantics: str = REAL.name
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,6 +109,8 @@ class Radius:
         if self.witness is not None:
             rows["counterexample"] = ", ".join(map(text.exact, self.witness.x_float()))
             rows["its outputs"] = ", ".join(map(text.number, self.witness.y_float()))
+        if self.claim is not None:
+            rows["claim (solver)"] = text.number(self.claim) if self.claim < inf else "there is no counterexample"
         if self.certified is not None:
             rows["certificate"] = text.certified(self.certified)
         return rows | {

@@ -1,33 +1,44 @@
 """The lower end of an l-inf radius: the search of :func:`optverify.verify`, just inside the best counterexample.
 
 A search over the box of radius (1 - gap) upper either closes, which closes the bracket, or finds a nearer
-counterexample, and starts again inside that. Only where a time limit shows it to be too hard, half the way to what is
-proved already is searched instead. In a format the same goes for a point that rounding leaves in doubt: the next
-search ends before it. What is open when a limit ends it still gives a lower end: linear bounds of each
-open node say how far from x the first point is that could reach a group there.
+counterexample, and starts again inside that. Where it promises to take longer than the lifted relaxation at the root,
+that brings the lower end as far as it can first (:mod:`optverify.measures.lifted`), and further searches use it.
+Only where a time limit shows a radius to be too hard, part of the way to what is proved already is searched instead.
+In a format the same goes for a point that rounding leaves in doubt: the next search ends before it. What is open when
+a limit ends it still gives a lower end: linear bounds of each open node say how far from x the first point is that
+could reach a group there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
 
 from optverify.bounds.crown import crown, output_bounds
 from optverify.interval import Array, Interval
+from optverify.measures.lifted import Lifting
 from optverify.measures.question import Question, inward, outward_radius
 from optverify.proof import Close, Proof
 from optverify.query import Goal
 from optverify.search.expand import Method
 from optverify.search.node import Node, boxes, known_bounds
-from optverify.search.tree import BATCH, Progress, Search, Stop
+from optverify.search.semidefinite import FEW_INPUTS, SOONEST, nodes_before
+from optverify.search.tree import BATCH, Outcome, Progress, Search, Stop
 from optverify.search.workers import Crew
 
 SHARE = 0.5
 """Part of the time that is left that a search may take; then one inside a smaller radius is worth more."""
+
+HALF, BEYOND = 0.5, 0.25
+"""Where on the way from what is proved to what was too hard the next search is; with the lifted relaxation, which has
+been at its end there."""
+
+LATER = 0.5
+"""Nodes take about this share of the time of the first ones of a search."""
 
 SHORT = 0.5
 """Seconds that are not divided any more."""
@@ -49,7 +60,7 @@ class Lower:
     stop : str
         Why there is nothing better; empty if the gap is closed.
     proof : Proof or None
-        A tree over the box of that radius.
+        A tree over the ball of that radius.
     """
 
     radius: float
@@ -84,7 +95,8 @@ def prove(
     deadline: float,
     workers: int,
     rng: np.random.Generator,
-    report: Callable[[float, Progress], None] | None,
+    report: Callable[[float, int], None],
+    relaxation: str,
 ) -> Lower:
     """Close the bracket from below, improving its upper end on the way.
 
@@ -98,49 +110,116 @@ def prove(
     deadline : float, seconds of ``time.monotonic``
     workers : int
     rng : numpy.random.Generator
-    report : callable, optional
-        Called with the lower end so far and the progress of the search.
+    report : callable
+        Called with the lower end so far and the nodes of the search.
+    relaxation : "auto", "triangle" or "lifted"
+        As in :func:`optverify.verify`.
     """
-    best, hard, why = Lower(0.0, "x itself", "", None, 0, 0), inf, ""  # hard: the least radius that was too much
-    nodes = programs = 0
+    closing = _Closing(question, gap, method, deadline, workers, rng, report, relaxation)
     try:
-        best = at_root(question)
-        while True:
-            wanted = question.wanted(gap)
-            radius = wanted if hard > wanted else 0.5 * (best.radius + hard)
-            left = deadline - time.monotonic()
-            if radius <= best.radius or (hard < inf and (left <= 0 or hard - best.radius <= gap * hard)):
-                why = "" if wanted <= best.radius else why or Stop.TIME.value
-                break
-            goal = question.within(radius)
-            proof = Proof(open=True) if method.proof else None
-            tell = None if report is None else _teller(report, best.radius)
-            with Crew([goal], workers) as crew:
-                search = Search(goal, _Nearer(question, rng), crew, method, True, tell, proof=proof)
-                outcome = search.run(left if left < SHORT else SHARE * left)
-                crew.used()
-            nodes, programs = nodes + outcome.progress.nodes, programs + outcome.programs
-            if outcome.stop is Stop.CLOSED:
-                best = Lower(radius, "branch and bound", "", proof, nodes, programs)
-                continue
-            if outcome.stop is Stop.FOUND:
-                continue
-            # A stuck node is not among the open ones, however the search ended: what is left of it has no distance.
-            if not search.stuck:
-                found = min(radius, _open_distance(question, goal, list(search.open_nodes())))
-                if found > best.radius:
-                    _close(goal, proof)
-                    best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)
-            hard, why = radius, outcome.stop.value
-            if outcome.stop is Stop.INTERRUPTED:
-                break
+        closing.run()
     except KeyboardInterrupt:
-        why = Stop.INTERRUPTED.value
-    return Lower(best.radius, best.origin, why, best.proof, nodes, programs)
+        closing.why = Stop.INTERRUPTED.value
+    return replace(closing.best, stop=closing.why, nodes=closing.nodes, programs=closing.programs)
 
 
-def _teller(report: Callable[[float, Progress], None], lower: float) -> Callable[[Progress], None]:
-    return lambda progress: report(lower, progress)
+class _Closing:
+    """One call of :func:`prove`."""
+
+    def __init__(
+        self,
+        question: Question,
+        gap: float,
+        method: Method,
+        deadline: float,
+        workers: int,
+        rng: np.random.Generator,
+        report: Callable[[float, int], None],
+        relaxation: str,
+    ) -> None:
+        self.question, self.gap, self.method, self.deadline = question, gap, method, deadline
+        self.workers, self.rng, self.report, self.relaxation = workers, rng, report, relaxation
+        self.best, self.why, self.nodes, self.programs = Lower(0.0, "x itself", "", None, 0, 0), "", 0, 0
+        self.hard = inf  # the least radius that was too much
+        self.lift_later = relaxation == "auto" and question.network.n_inputs > FEW_INPUTS
+        self.lifting: Lifting | None = None
+
+    def run(self) -> None:
+        """Search until the gap is closed or time is over."""
+        self.best = at_root(self.question)
+        if self.relaxation == "lifted":
+            self._lift(0.0)
+        while True:
+            wanted, low, hard = self.question.wanted(self.gap), self.best.radius, self.hard
+            radius = wanted if hard > wanted else low + (HALF if self.lifting is None else BEYOND) * (hard - low)
+            left = self.deadline - time.monotonic()
+            if radius <= low or (hard < inf and (left <= 0 or hard - low <= self.gap * hard)):
+                self.why = "" if wanted <= low else self.why or Stop.TIME.value
+                return
+            stop = self._search(radius, time.monotonic() + (left if left < SHORT else SHARE * left))
+            if stop is Stop.INTERRUPTED:
+                return
+
+    def _search(self, radius: float, until: float) -> Stop:
+        """Search inside a radius; tell how that ended."""
+        goal, tree, root = self.question.within(radius), Proof(open=True), None
+        if self.lifting is not None:
+            before = self.lifting.programs
+            root, tree.closes = self.lifting.start(radius, until)
+            self.programs += self.lifting.programs - before
+        method, proof = replace(self.method, lift=root is not None), tree if self.method.proof else None
+        tell, target = _teller(self.report, self.best.radius), _Nearer(self.question, self.rng)
+        with Crew([goal], self.workers) as crew:
+            search = Search(goal, target, crew, method, True, tell, proof=proof, root=root)
+            left = until - time.monotonic()
+            outcome = _while_short(search, left) if self.lift_later else search.run(left)
+            crew.used()
+        self.nodes, self.programs = self.nodes + outcome.progress.nodes, self.programs + outcome.programs
+        if outcome.stop is Stop.CLOSED:
+            self.best = Lower(radius, "branch and bound", "", proof, 0, 0)
+        elif outcome.stop is Stop.NODES:
+            self._lift(LATER * outcome.progress.seconds / outcome.progress.nodes)
+        elif outcome.stop is not Stop.FOUND:
+            # A stuck node is not among the open ones, however the search ended: what is left of it has no distance.
+            # What the lifted relaxation has closed over this box need not have a proof over a smaller one.
+            if not search.stuck and root is None:
+                found = min(radius, _open_distance(self.question, goal, list(search.open_nodes())))
+                if found > self.best.radius:
+                    _close(goal, proof)
+                    self.best = Lower(found, "open nodes of branch and bound", "", proof, 0, 0)
+            self.hard, self.why = radius, outcome.stop.value
+        return outcome.stop
+
+    def _lift(self, pace: float) -> None:
+        """See how far the lifted relaxation gets at the root; where it gets anywhere, nodes are given to it too."""
+        wanted, lifting = self.question.wanted(self.gap), Lifting(self.question, self.method.proof, pace=pace)
+        self.lift_later = False
+        if self.relaxation == "lifted":
+            self.lifting = lifting
+        for radius, proof in lifting.reach(self.best.radius, wanted, self.deadline):
+            self.best, self.lifting = Lower(radius, "the lifted relaxation at the root", "", proof, 0, 0), lifting
+            self.report(radius, self.nodes)
+        self.programs += lifting.programs
+        if self.deadline < inf:
+            self.hard, self.why = wanted, Stop.TIME.value
+
+
+def _while_short(search: Search, seconds: float) -> Outcome:
+    """Run a search for as long as it promises to end before the lifted relaxation would at the root."""
+    deadline, nodes = time.monotonic() + seconds, float(SOONEST)
+    outcome = search.run(seconds, nodes)
+    worth = nodes_before(search.goal) if outcome.stop is Stop.NODES else 0.0
+    while outcome.stop is Stop.NODES:
+        done = outcome.progress
+        if not max(done.nodes / worth, done.seconds / seconds) <= done.closed:
+            break
+        nodes *= 2.0
+        outcome = search.run(deadline - time.monotonic(), nodes)
+    return outcome
+
+
+def _teller(report: Callable[[float, int], None], lower: float) -> Callable[[Progress], None]:
+    return lambda progress: report(lower, progress.nodes)
 
 
 def at_root(question: Question) -> Lower:

@@ -1,7 +1,7 @@
 """Minimum distortion as a mixed-integer program: a claim, and a point to start from.
 
-The big-M formulation over the domain with the distance as objective (Tjeng, Xiao, Tedrake, ICLR 2019, section 4.1), one
-program for each way to be unsafe:
+The big-M formulation over the ball of the best counterexample so far with the distance as objective (Tjeng, Xiao,
+Tedrake, ICLR 2019, section 4.1), one program for each way to be unsafe:
 
     minimise t    subject to    the traces of the network,  rows of the group <= 0,  |x - x0| <= t
 
@@ -16,13 +16,14 @@ from math import inf, isnan
 import numpy as np
 
 from optverify import solvers
-from optverify.bounds.crown import crown
-from optverify.errors import InputError
+from optverify.bounds.crown import crown, output_bounds
+from optverify.errors import InputError, UnsupportedProgram
 from optverify.formulations.bigm import bigm
 from optverify.formulations.encoder import Weighted
 from optverify.formulations.program import Block, Cone, Program
-from optverify.interval import Array
-from optverify.measures.question import Question
+from optverify.interval import Array, Interval
+from optverify.measures.question import Question, outward_radius
+from optverify.search.guide import MAX_UNSTABLE
 from optverify.solvers import LINEAR
 from optverify.solvers.solution import Solver, Status
 
@@ -57,10 +58,13 @@ def minimum_distortion(
         raise InputError("the mixed-integer program takes the norms inf, 1 and 0")
     deadline, before = time.monotonic() + time_limit, question.upper
     goal, claims = question.goal, list[float]()
-    region = goal.region.outward
-    bounds = crown(goal.network, region.take(None))[0].take(0)
-    base = bigm(goal.network, region, bounds, Weighted(np.zeros(goal.network.n_outputs)))
+    region = _region(question)
+    bounds, frame = crown(goal.network, region.take(None))
+    base = bigm(goal.network, region, bounds.take(0), Weighted(np.zeros(goal.network.n_outputs)))
+    value = output_bounds(frame).value[0]
     for group in goal.groups:
+        if value[list(group)].max() > 0:
+            continue
         program = _with_distance(base, question, group)
         left = deadline - time.monotonic()
         if left <= 0:
@@ -77,6 +81,26 @@ def minimum_distortion(
     return min([cut, *claims]), question.upper < before
 
 
+def claimed(question: Question, solver: str | Solver, seconds: float) -> float | None:
+    """Return what :func:`minimum_distortion` claims; None where it has nothing to say."""
+    try:
+        return minimum_distortion(question, solver, seconds)[0]
+    except (InputError, UnsupportedProgram):  # l2; numbers overflow; a solver of linear programs only
+        return None
+
+
+def is_small(question: Question) -> bool:
+    """Tell whether the programs have few binary variables for neurons: where a solver may end within seconds."""
+    network = question.goal.network
+    bounds, _ = crown(network, _region(question).take(None))
+    return sum(int(u.sum()) for u in bounds.take(0).unstable(network)) <= MAX_UNSTABLE
+
+
+def _region(question: Question) -> Interval:
+    """Return a box that contains all points of the domain that are no further away than the best counterexample."""
+    return question.ball.within(outward_radius(question.upper, question.shift)).outer
+
+
 def _with_distance(base: Program, question: Question, group: tuple[int, ...]) -> Program:
     """Return the program of one group."""
     from scipy.sparse import block_array, csr_array, eye_array
@@ -87,7 +111,8 @@ def _with_distance(base: Program, question: Question, group: tuple[int, ...]) ->
     shared = question.norm == "inf"
     unit: Array = np.ones(n) if ball.weights is None else ball.weights
     if question.norm == "0":
-        unit = np.maximum(ball.box.upper - ball.box.lower, 0.0)
+        with np.errstate(over="ignore"):
+            unit = np.clip(ball.box.upper - ball.box.lower, 0.0, np.finfo(float).max)
     sizes = csr_array(-unit[:, None]) if shared else -eye_array(n) @ csr_array(np.diag(unit))
     pick = csr_array((np.ones(n), (np.arange(n), np.arange(x.start, x.stop))), shape=(n, width))
     rows = csr_array(

@@ -17,7 +17,8 @@ from optverify.measures.question import box_of
 from optverify.measures.results import DualBox, Face, Side
 from optverify.measures.sweep import Sweep, sweep
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict, versions
 from optverify.search.workers import one_thread
 from optverify.semantics import REAL, Semantics, named

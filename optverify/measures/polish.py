@@ -28,6 +28,12 @@ PIECES = 12
 SECONDS = 10.0
 """That a program may take."""
 
+VIOLATED = 1e-9
+"""Rows that are violated by less, relative to their right-hand side, are left out of a program."""
+
+LEAST_SCALE = 2.0**-500
+"""Balls of order 2 with a smaller radius, in units of the centre or of 1, are enlarged in programs."""
+
 Signs = list[NDArray[np.bool_]]
 
 
@@ -54,6 +60,7 @@ def _polished(goal: Goal, ball: Cut, point: Array, deadline: float) -> Array:
     passed = forward(goal.network, point[None])
     rows = goal.groups[int(group_values(goal, passed[-1][0]).argmin())]
     best, known = point, float(ball.lengths(point))
+    pressed = np.zeros(sum(int(mask.sum()) for mask in goal.network.masks), bool)
     todo = [[passed[k][0] > 0 for k in goal.network.relus]]
     seen: set[bytes] = set()
     while todo and len(seen) < PIECES and (left := deadline - time.monotonic()) > 0:
@@ -62,7 +69,7 @@ def _polished(goal: Goal, ball: Cut, point: Array, deadline: float) -> Array:
         if key in seen:
             continue
         seen.add(key)
-        found = _on_piece(goal.network, ball, rows, signs, known, min(left, SECONDS))
+        found = _on_piece(goal.network, ball, rows, signs, known, pressed, min(left, SECONDS))
         if found is None:
             continue
         x, pressing = found
@@ -85,21 +92,48 @@ def _flipped(signs: Signs, relu: int, index: int) -> Signs:
 
 
 def _on_piece(
-    network: Network, ball: Cut, group: tuple[int, ...], signs: Signs, known: float, seconds: float
+    network: Network,
+    ball: Cut,
+    group: tuple[int, ...],
+    signs: Signs,
+    known: float,
+    pressed: NDArray[np.bool_],
+    seconds: float,
 ) -> tuple[Array, list[tuple[int, int]]] | None:
     """Return the nearest point of a linear piece that reaches a group, None if none is within the known distance.
 
-    With it come the neurons that keep it from coming nearer, those that press most first.
+    With it come the neurons that keep it from coming nearer, those that press most first. Few of the rows of a piece
+    ever do: they are added as they are violated, and `pressed` learns them for the next piece.
     """
-    from scipy.sparse import block_array, csr_array, eye_array
-
     A, b, where, forms, constants = _piece(network, signs, group)
-    n = ball.centre.size
     rows = np.vstack([A, forms])
     right = np.concatenate([b, -constants]) - rows @ ball.centre
     if not (np.isfinite(rows).all() and np.isfinite(right).all() and np.isfinite(known) and known > 0):
         return None
-    # In d = x - centre. |d_i| <= t, |d_i| <= s_i or (d_i / known)^2 <= s_i.
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        kept = np.append(np.flatnonzero(pressed), np.arange(len(b), len(right)))
+        program = _nearest(ball, rows[kept], right[kept], known)
+        solution = solvers.get(CONIC if ball.norm == "2" else LINEAR).solve(program, time_limit=left)
+        if solution.primal is None or solution.dual is None:
+            return None
+        d = solution.primal[: ball.centre.size]
+        violated = ~pressed & (A @ d > right[: len(b)] + VIOLATED * (np.abs(right[: len(b)]) + known))
+        if not violated.any():
+            x = np.clip(ball.centre + d, ball.box.lower, ball.box.upper)
+            pressure = np.abs(solution.dual[: len(kept) - len(group)])
+            order = np.argsort(-pressure)
+            return x, [where[kept[i]] for i in order.tolist() if pressure[i] > 1e-9]
+        pressed |= violated
+    return None
+
+
+def _nearest(ball: Cut, rows: Array, right: Array, known: float) -> Program:
+    """Minimise the length of d = x - centre subject to rows . d <= right."""
+    from scipy.sparse import block_array, csr_array, eye_array
+
+    n = ball.centre.size
+    # |d_i| <= t, |d_i| <= s_i or (d_i / known)^2 <= s_i.
     low, high = ball.box.lower - ball.centre, ball.box.upper - ball.centre
     weights = np.ones(n) if ball.weights is None else ball.weights
     low, high = np.maximum(low, -known * weights), np.minimum(high, known * weights)
@@ -112,7 +146,7 @@ def _on_piece(
         matrix = block_array([[csr_array(rows), None], [eye_array(n), -one], [-eye_array(n), -one]])
         blocks = {"size": Block(len(rows), len(rows) + 2 * n, Cone.NONNEG)}
         right = np.concatenate([right, np.zeros(2 * n)])
-    program = Program(
+    return Program(
         np.concatenate([np.zeros(n), np.ones(more)]),
         csr_array(matrix),
         right,
@@ -121,13 +155,6 @@ def _on_piece(
         np.concatenate([high, np.full(more, 1.0 if ball.norm == "2" else known)]),
         name="nearest point of a piece",
     )
-    solution = solvers.get(CONIC if ball.norm == "2" else LINEAR).solve(program, time_limit=seconds)
-    if solution.primal is None or solution.dual is None:
-        return None
-    x = np.clip(ball.centre + solution.primal[:n], ball.box.lower, ball.box.upper)
-    pressure = np.abs(solution.dual[: len(b)])
-    order = np.argsort(-pressure)
-    return x, [where[i] for i in order.tolist() if pressure[i] > 1e-9]
 
 
 def _piece(
@@ -158,6 +185,7 @@ def squared(centre: Array, scale: float, width: int, start: int) -> tuple[tuple[
     ----------
     centre : (n,) float64
     scale : float
+        Where it is so small that numbers would overflow, a larger one is taken.
     width : int
         Of the columns before s, the first of which are x.
     start : int
@@ -175,6 +203,7 @@ def squared(centre: Array, scale: float, width: int, start: int) -> tuple[tuple[
     from scipy.sparse import csr_array
 
     n = centre.size
+    scale = max(scale, LEAST_SCALE, LEAST_SCALE * float(np.abs(centre).max(initial=0.0)))
     place, turn = 3 * np.arange(n), -np.sqrt(2.0) / scale
     on_x = csr_array((np.full(n, turn), (place + 1, np.arange(n))), shape=(3 * n, width))
     on_s = csr_array((-np.ones(n), (place + 2, np.arange(n))), shape=(3 * n, n))

@@ -14,7 +14,8 @@ from optverify.io.files import replacing
 from optverify.measures.results import Side
 from optverify.measures.sweep import over, slab
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.semantics import Semantics
 from optverify.solvers.solution import Solver

@@ -20,7 +20,8 @@ from optverify.measures.nearest import nearest_points
 from optverify.measures.polish import polished
 from optverify.network import Network
 from optverify.norms import Cut, Norm, length
-from optverify.query import Ball, Box, Goal, Query, _flat, boxes_only
+from optverify.query import Goal, Query
+from optverify.region import Ball, Box, boxes_only, flattened
 from optverify.semantics import REAL, Semantics
 from optverify.witness import Witness, examine
 
@@ -35,6 +36,9 @@ STARTS = 8
 
 CLOSE = 1.25
 """Points further away than this many times the nearest one are left alone."""
+
+PATIENCE = 0.125
+"""Share of the time until the deadline that the polishing of an attack may take."""
 
 OUTWARD = (0.0, 2.0**-45, 2.0**-38, 2.0**-30, 2.0**-22)
 """A point that is a counterexample but for rounding is moved away from x by these parts of its distance, in turn."""
@@ -53,7 +57,7 @@ def as_point(network: Network, x: ArrayLike | Sequence[Number]) -> tuple[Fractio
     ShapeError, InputError
     """
     expect(Network, network=network)
-    point = tuple(rational(v) for v in _flat(x))
+    point = tuple(rational(v) for v in flattened(x))
     if len(point) != network.n_inputs:
         raise ShapeError(f"x has {len(point)} values, the network takes {network.n_inputs} inputs")
     return point
@@ -117,6 +121,11 @@ class Question:
     deadline : float, seconds of ``time.monotonic``
         Polishing ends then.
 
+    Raises
+    ------
+    InputError
+        The query has no case.
+
     Attributes
     ----------
     witness : Witness or None
@@ -139,8 +148,10 @@ class Question:
     ceiling: float = inf
 
     def __post_init__(self) -> None:
-        boxes_only([self.domain])
+        boxes_only(case.region for case in self.query.cases)
         self.judge = Judge(deployed(self.network, self.semantics))
+        if not self.query.cases:
+            raise InputError("the property has no unsafe case: there is nothing to be near to")
         (self.goal,) = self.query.goals(self.judge.network)
         self._doubts = 0
         centre = np.array([nearest(v) for v in self.x])
@@ -239,19 +250,23 @@ class Question:
                 half = np.minimum(0.5 * box.upper - 0.5 * box.lower, reach)
                 more = centre + half * rng.uniform(-1, 1, (STARTS, centre.size))
             tried += [centre, *np.clip(more, box.lower, box.upper)]
-        points = nearest_points(self.goal, self.ball, np.stack(tried))
+        points, until = nearest_points(self.goal, self.ball, np.stack(tried)), self._patience()
         for k, point in enumerate(points[:POLISHED]):
-            if time.monotonic() > self.deadline and k:
+            if time.monotonic() > until and k:
                 break
             if k == 0:
                 self.offer(point)
             if self.ball.lengths(point) < CLOSE * self.upper:
-                self.offer(polished(self.goal, self.ball, point, self.deadline))
+                self.offer(polished(self.goal, self.ball, point, until))
 
     def improve(self, point: Array, rng: np.random.Generator) -> None:
         """Replay a counterexample, and look for nearer ones about it."""
-        self.offer(polished(self.goal, self.ball, point, self.deadline))
+        self.offer(polished(self.goal, self.ball, point, self._patience()))
         self.attack(rng, [point])
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        return now + PATIENCE * max(self.deadline - now, 0.0)
 
 
 def below(upper: float, gap: float, norm: Norm) -> float:

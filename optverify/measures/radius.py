@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from math import inf
@@ -21,6 +21,7 @@ from optverify.expressions import Number
 from optverify.io.files import replacing
 from optverify.measures import balls, cubes
 from optverify.measures.brackets import WHOLE, Bracket, Radius
+from optverify.measures.distortion import claimed, is_small
 from optverify.measures.question import Domain, Question, as_domain, as_point, below
 from optverify.network import Network
 from optverify.norms import Norm, norm_of
@@ -29,14 +30,18 @@ from optverify.query import Case, Query
 from optverify.results import versions
 from optverify.search.branching import Hybrid
 from optverify.search.expand import Method
-from optverify.search.tree import Progress
+from optverify.search.tree import Stop
 from optverify.search.workers import cpu_seconds, one_thread
 from optverify.semantics import REAL, Semantics, named
 from optverify.solvers import LINEAR, name_of
 from optverify.solvers.solution import Solver
+from optverify.verify import RELAXATIONS
 
-SPARE = 1 / 16
-"""Part of the gap that goes to the certificate of a tree keyed by distance, whose bounds are all tight."""
+CLAIM_SHARE, CLAIM_SECONDS = 0.25, 60.0
+"""A mixed-integer solver that is asked for takes at most this share of the time limit, and at most so many seconds."""
+
+CLAIM_LAST = 0.1
+"""One that is not asked for gets the last part of the limit, if the bracket is still open."""
 
 
 def radius(
@@ -51,9 +56,11 @@ def radius(
     gap: float = 1e-4,
     time_limit: float | None = None,
     solver: str | Solver | None = LINEAR,
+    relaxation: str = "auto",
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
+    claim: bool | None = None,
     certificate: str | None = None,
 ) -> Radius:
     """Enclose the distance from a point to the nearest counterexample: the minimum distortion.
@@ -82,10 +89,17 @@ def radius(
         The bracket that is proved by then is the answer.
     solver : str or Solver or None
         For the linear programs of the search.
+    relaxation : "auto", "triangle" or "lifted"
+        As in :func:`optverify.verify`, for "inf".
     progress : callable, optional
         Called with :class:`Bracket`.
     seed, workers
         As in :func:`optverify.verify`; `workers` for "inf" only.
+    claim : bool, optional
+        Whether to ask a mixed-integer solver for the minimum distortion, over the reals and not for "2": before the
+        search, for at most a quarter of the time limit or a minute. Its points improve `upper`; what it says of the
+        least distance is a claim beside the bracket. By default it is asked where a limit leaves the bracket open,
+        for the last tenth of the time, if few neurons are unstable.
     certificate : str, optional
         A file for the proof of the lower end. The property that it proves, no counterexample in the ball of that
         radius, is written beside it: see :func:`proof_files`.
@@ -127,9 +141,11 @@ def radius(
         gap=gap,
         time_limit=time_limit,
         solver=solver,
+        relaxation=relaxation,
         progress=progress,
         seed=seed,
         workers=workers,
+        claim=claim,
         certificate=certificate,
     )
 
@@ -146,18 +162,24 @@ def measure(
     gap: float = 1e-4,
     time_limit: float | None = None,
     solver: str | Solver | None = LINEAR,
+    relaxation: str = "auto",
     progress: Callable[[Bracket], None] | None = None,
     seed: int = 0,
     workers: int = 1,
+    claim: bool | None = None,
     certificate: str | None = None,
 ) -> Radius:
     """Answer :func:`radius` for any unsafe set: parameters as there."""
     if not 2.0**-40 <= gap < 1:
         raise InputError(f"the gap must be at least 2**-40 and below 1, not {gap!r}")
+    if relaxation not in RELAXATIONS:
+        raise InputError(f"the relaxation is one of {', '.join(RELAXATIONS)}, not {relaxation!r}")
     if question.semantics is not REAL and question.norm != "inf":
         raise InputError(f"only l-inf radii are about {question.semantics}; the others are over the reals")
     if question.semantics is not REAL and representable(question.domain, question.x, question.semantics) is None:
         raise InputError(f"the domain holds no {question.semantics} number")
+    if claim and (solver is None or question.norm == "2" or question.semantics is not REAL):
+        raise InputError("a claim needs a solver; it is about the reals, and the norms inf, 1 and 0")
     with one_thread(), ExitStack() as stack:
         streams = (
             [stack.enter_context(replacing(path)) for path in proof_files(certificate, question.norm)]
@@ -168,7 +190,8 @@ def measure(
             # What cannot be written is an error before the work; no float has a larger denominator than the least one.
             property_text(_within(question, 2.0**-1074))
         method = Method(Hybrid(), solver, proof=bool(streams), seed=seed)
-        run = _Run(question, gap, method, workers, progress, inf if time_limit is None else time_limit)
+        limit = inf if time_limit is None else time_limit
+        run = _Run(question, gap, method, relaxation, workers, claim, progress, limit)
         lower, origin, proof, stop = run.bracket()
         return run.answer(lower, origin, proof, stop, label, streams)
 
@@ -198,13 +221,18 @@ class _Run:
         question: Question,
         gap: float,
         method: Method,
+        relaxation: str,
         workers: int,
+        claim: bool | None,
         progress: Callable[[Bracket], None] | None,
         time_limit: float,
     ) -> None:
         self.question, self.gap, self.method, self.workers, self.progress = question, gap, method, workers, progress
+        self.relaxation, self.asked = relaxation, claim
+        self.claim: float | None = None
         self.began, self.cpu = time.monotonic(), cpu_seconds()
         self.deadline = question.deadline = self.began + time_limit
+        self.limit = time_limit
         self.nodes = self.programs = 0
         self.proved = 0.0  # the radius of the ball that the proof is about
 
@@ -216,40 +244,42 @@ class _Run:
         rng = np.random.default_rng(self.method.seed)
         try:
             question.attack(rng)
+            if self.asked:
+                self._ask(min(CLAIM_SHARE * self.limit, CLAIM_SECONDS))
+            until = self._until()
             if question.semantics is not REAL:
                 within = _within(question, min(question.upper, question.furthest())).cases[0].region
                 if obstacle := possible_overflow(question.judge.network, within.outward):
                     return 0.0, "x itself", None, obstacle
             if question.norm == "inf":
-                found = cubes.prove(question, self.gap, self.method, self.deadline, self.workers, rng, self._of_search)
-                lower, origin, proof, stop = found.radius, found.origin, found.proof, found.stop
-                self.nodes, self.programs = found.nodes, found.programs
+                given = question, self.gap, self.method, until, self.workers, rng, self._tell, self.relaxation
+                found = cubes.prove(*given)
             else:
-                spare = SPARE * self.gap if self.method.proof and question.norm != "0" else 0.0
-                tree = balls.Tree(
-                    question, self.gap - spare, self.method.solver, rng, self._of_tree, proof=self.method.proof
-                )
-                reach = tree.run(self.deadline)
-                lower, origin, proof, stop = reach.radius, "branch and bound on the distance", reach.proof, reach.stop
-                self.nodes, self.programs = reach.nodes, reach.programs
-                if lower < question.furthest():  # what a checker loses by rounding must not matter
-                    lower *= 1.0 - 0.5 * spare
-                balls.trim(proof, question.region(lower))
+                found = balls.prove(question, self.gap, self.method, until, rng, self._tell)
         except KeyboardInterrupt:
             return 0.0, "the point is no counterexample", None, "interrupted"
+        lower, stop = found.radius, found.stop
+        self.nodes, self.programs = found.nodes, found.programs
+        if stop and until < self.deadline and stop != Stop.INTERRUPTED.value:
+            with suppress(KeyboardInterrupt):
+                self._ask(self.deadline - time.monotonic())
         if not stop and question.witness is None and lower >= question.furthest():
             lower = inf
         self.proved = min(lower, question.furthest())
         lower += question.norm == "0"  # the next count
         if not stop and lower < min(below(question.upper, self.gap, question.norm), question.furthest()):
             stop = f"within rounding: some execution may violate at a distance of {question.ceiling:.6g}"
-        return lower, origin, proof, stop
+        return lower, found.origin, found.proof, stop
 
-    def _of_search(self, lower: float, progress: Progress) -> None:
-        self._tell(lower, progress.nodes)
+    def _until(self) -> float:
+        """Return when the search ends: before the deadline, if a mixed-integer solver is to be asked after it."""
+        kept = self.asked is None and self.limit < inf and self.question.semantics is REAL
+        kept = kept and self.question.norm != "2" and self.method.solver is not None and is_small(self.question)
+        return self.deadline - (CLAIM_LAST * self.limit if kept else 0.0)
 
-    def _of_tree(self, lower: float, nodes: int) -> None:
-        self._tell(lower, nodes)
+    def _ask(self, seconds: float) -> None:
+        assert self.method.solver is not None
+        self.claim = claimed(self.question, self.method.solver, seconds)
 
     def _tell(self, lower: float, nodes: int) -> None:
         if self.progress is not None:
@@ -293,6 +323,7 @@ class _Run:
             network=question.network.digest,
             solver=name_of(self.method.solver),
             certified=certified,
+            claim=self.claim,
             semantics=question.semantics.name,
             versions=versions(),
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from optverify.interval import nearest, round_down, round_up
 from optverify.measures.brackets import Radius
-from optverify.query import Box
+from optverify.region import Box
 from optverify.report import html, text
 from optverify.semantics import REAL, named
 from optverify.witness import Witness

@@ -18,7 +18,8 @@ from optverify.measures.polish import polished
 from optverify.measures.results import Side
 from optverify.network import Network
 from optverify.norms import Cut
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.semantics import REAL, Semantics
 from optverify.solvers import LINEAR

@@ -14,7 +14,8 @@ from optverify.expressions import Linear
 from optverify.interval import Array
 from optverify.network import Network
 from optverify.plots.style import axes
-from optverify.query import Box, Query, boxes_only
+from optverify.query import Query
+from optverify.region import Box, boxes_only
 from optverify.results import Verdict, Verification
 from optverify.search.attack import forward
 

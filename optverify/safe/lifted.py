@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from math import fsum, inf, nextafter
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from optverify.formulations.lifted import Lifted
@@ -206,31 +207,60 @@ def _shift(H: Array, delta: Array) -> Array:
 
 
 def least(H: Array, g: Array, start: Array, steps: int = 50) -> Array:
-    """Minimise g.z + z'H z over [-1, 1]^N approximately, by projected Newton steps on the free coordinates."""
+    """Minimise g.z + z'H z over [-1, 1]^N approximately, by projected Newton steps on the free coordinates.
+
+    Such a step, cut off at the box, may lead upward, or hardly downward. Then as much of it is made as the box allows.
+    """
     z = np.clip(start, -1.0, 1.0)
-    value = g @ z + z @ (H @ z)
+    value = float(g @ z + z @ (H @ z))
     tolerance = 1e-13 * (1.0 + np.abs(g).max(initial=0.0))
     for _ in range(steps):
         G = g + 2.0 * (H @ z)
         free = ~(((z <= -1.0) & (G > 0)) | ((z >= 1.0) & (G < 0)))
         if np.abs(G[free]).max(initial=0.0) <= tolerance:
             break
-        try:
-            factor = cho_factor(2.0 * H[np.ix_(free, free)], lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
+        move = _newton(H, G, free)
+        if move is None:
             break
-        move = np.zeros_like(z)
-        move[free] = -cho_solve(factor, G[free], check_finite=False)
-        length = 1.0
-        while length > 1e-10:
+        length, hoped = 1.0, -0.5 * float(G @ move)
+        found = inf
+        while length > 1e-3 and not value - found > 0.01 * length * hoped:
             new = np.clip(z + length * move, -1.0, 1.0)
-            found = g @ new + new @ (H @ new)
-            if found < value:
-                break
+            found = float(g @ new + new @ (H @ new))
             length *= 0.5
-        else:
-            break
+        if not value - found > 0.01 * length * hoped:
+            new = _as_far_as_possible(H, G, free, z)
+            found = float(g @ new + new @ (H @ new))
+            if not found < value:
+                break
         z, value = new, found
+    return z
+
+
+def _newton(H: Array, G: Array, free: NDArray[np.bool_]) -> Array | None:
+    """Return the step to the least point when only some coordinates move; None if there is none."""
+    move = np.zeros_like(G)
+    try:
+        factor = cho_factor(2.0 * H[np.ix_(free, free)], lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return None
+    move[free] = -cho_solve(factor, G[free], check_finite=False)
+    return move
+
+
+def _as_far_as_possible(H: Array, G: Array, free: NDArray[np.bool_], z: Array) -> Array:
+    """Go towards the least point of the free coordinates until one reaches its end; those that are there stay."""
+    free = free.copy()
+    while free.any():
+        move = _newton(H, G, free)
+        if move is None:
+            break
+        blocked = free & (((z >= 1.0) & (move > 0)) | ((z <= -1.0) & (move < 0)))
+        if not blocked.any():
+            room = np.where(move > 0, 1.0 - z, 1.0 + z) / np.where(move == 0, 1.0, np.abs(move))
+            length = min(1.0, room[free & (move != 0)].min(initial=1.0))
+            return np.clip(np.where(free & (room <= length), np.sign(move), z + length * move), -1.0, 1.0)
+        free &= ~blocked
     return z
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from optverify.executions import Executor, representable, violation
 from optverify.interval import Array
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.search import attack
 from optverify.witness import Witness, examine, in_doubt
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import log2
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from optverify.preactivation import Bounds
 from optverify.proof import Close
 from optverify.query import Goal
 from optverify.search.node import Node
+
+if TYPE_CHECKING:
+    from optverify.solvers.interior_point import LiftedSolution
 
 FEW_INPUTS = 12
 """Networks with at most so many inputs are split on inputs, and linear bounds are nearly exact on small boxes."""
@@ -53,11 +57,14 @@ class Closed:
         None if there was no such group.
     programs : int
         Relaxations solved.
+    start : LiftedSolution or None
+        Of the first of them, for more groups of the same node.
     """
 
     groups: Mapping[int, tuple[float, Close]]
     gain: float | None
     programs: int
+    start: LiftedSolution | None = None
 
 
 def promising(
@@ -131,6 +138,7 @@ def close_groups(
     offer: Callable[[Array], None],
     *,
     proof: bool,
+    start: LiftedSolution | None = None,
 ) -> Closed:
     """Close groups of a node by the lifted relaxation, in the given order, until one cannot be closed.
 
@@ -149,6 +157,8 @@ def close_groups(
         Given the point of each relaxation.
     proof : bool
         Close only what a certificate can hold.
+    start : LiftedSolution, optional
+        Of another group of the same node; without one the first group's is for the others.
     """
     from optverify.bounds.lifted import lifted_bound, lifted_close  # scipy: only for long searches
 
@@ -156,7 +166,7 @@ def close_groups(
     for programs, (group, value) in enumerate(values.items(), start=1):
         left = deadline - time.monotonic()
         if left <= 0:
-            return Closed(closed, None, programs - 1)
+            return Closed(closed, None, programs - 1, start)
         try:
             found = lifted_bound(
                 goal.network,
@@ -166,9 +176,11 @@ def close_groups(
                 stop_above=threshold,
                 stop_below=threshold,
                 time_limit=left if np.isfinite(left) else None,
+                start=start,
             )
         except InputError:  # numbers overflow
-            return Closed(closed, -np.inf, programs - 1)
+            return Closed(closed, -np.inf, programs - 1, start)
+        start = start or found.solution
         offer(found.point)
         close = Close(group, ()) if found.lower > threshold else None
         if close is not None and proof:
@@ -176,6 +188,6 @@ def close_groups(
         if close is None:
             # The relaxation's optimum is between these two: solving ended as soon as it was below the threshold.
             optimum = 0.5 * found.lower + 0.5 * max(found.lower, found.solution.objective)
-            return Closed(closed, optimum - value, programs)
+            return Closed(closed, optimum - value, programs, start)
         closed[group] = found.lower, close
-    return Closed(closed, None, len(values))
+    return Closed(closed, None, len(values), start)

@@ -139,6 +139,8 @@ class Search:
         The most promising point so far, from an attack.
     proof : Proof, optional
         Root of a tree in which to write down what closes each node.
+    root : Node, optional
+        Where to start; what it leaves out is closed by `proof`.
     """
 
     goal: Goal
@@ -149,6 +151,7 @@ class Search:
     report: Callable[[Progress], None] | None = None
     best: attack.Best = field(default_factory=attack.Best)
     proof: Proof | None = None
+    root: Node | None = None
 
     _closed_lower: float = field(default=np.inf, init=False)
     _closed_share: float = field(default=0.0, init=False)
@@ -162,7 +165,7 @@ class Search:
         sizes = self.goal.network.sizes
         self._leaf_bytes = 16 * (sizes[0] + sum(sizes[k] for k in self.goal.network.relus)) + 1_000
         self._open = Agenda(best_first=self.best_first, leaf_bytes=self._leaf_bytes)
-        self._open.push(Leaf(Node.root(self.goal), self.proof))
+        self._open.push(Leaf(self.root or Node.root(self.goal), self.proof))
         self._away: deque[tuple[list[Leaf], list[Job]]] = deque()
 
     def run(self, time_limit: float = np.inf, nodes: float = np.inf) -> Outcome:

@@ -15,7 +15,8 @@ import numpy as np
 
 from optverify.expressions import outputs
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 
 OMEGA = 2.0**24
 """The least float32 number that 1 does not change."""

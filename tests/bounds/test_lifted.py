@@ -24,7 +24,7 @@ from optverify.formulations.rlt import with_violated_products
 from optverify.interval import Interval
 from optverify.network import Network
 from optverify.preactivation import Bounds
-from optverify.query import Box
+from optverify.region import Box
 from optverify.safe.lifted import safe_bound
 from optverify.solvers.auto import Auto
 from optverify.solvers.interior_point import solve_lifted

@@ -20,7 +20,8 @@ from optverify.io import load
 from optverify.io.nnet import read_nnet
 from optverify.io.vnnlib import write_vnnlib
 from optverify.network import Affine
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.semantics import named
 from optverify.verify import verify

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from optverify.errors import InputError, ParseError
 from optverify.expressions import Atom, Linear, inputs, outputs
 from optverify.io.vnnlib import parse_vnnlib, read_vnnlib, write_vnnlib
-from optverify.query import Box, Case, Query
+from optverify.query import Case, Query
+from optverify.region import Box
 from tests.test_expressions import fractions, points
 
 relaxed = settings(deadline=None, max_examples=100)

@@ -23,7 +23,8 @@ from optverify.io import load_property
 from optverify.io.vnnlib import parse_vnnlib, write_vnnlib
 from optverify.io.vnnlib2 import MAX_NESTING
 from optverify.network import Network
-from optverify.query import Box, Query
+from optverify.query import Query
+from optverify.region import Box
 from optverify.results import Verdict
 from optverify.semantics import FLOAT32, REAL, SEMANTICS, named
 from optverify.verify import verify

@@ -23,7 +23,8 @@ from optverify.errors import MalformedCertificate, RejectedCertificate
 from optverify.expressions import Atom, Linear
 from optverify.network import Affine, Layer, Network, Relu
 from optverify.norms import NORMS
-from optverify.query import Ball, Box, Case, Query
+from optverify.query import Case, Query
+from optverify.region import Ball, Box
 from optverify.semantics import named
 from tests.kernel import build, exact, make_cases, prover
 from tests.kernel.test_files import folders

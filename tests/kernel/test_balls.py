@@ -20,7 +20,8 @@ from optverify import canonical, kernel, load_property, radius
 from optverify.checker import check
 from optverify.errors import CertificateError
 from optverify.network import Network
-from optverify.query import Ball, Box, Query
+from optverify.query import Query
+from optverify.region import Ball, Box
 from tests import oracle, strategies
 from tests.kernel import build, exact, prover
 from tests.kernel.test_agreement import mutants

@@ -19,7 +19,8 @@ from optverify import canonical, kernel
 from optverify.expressions import Atom, Linear
 from optverify.interval import Interval
 from optverify.network import Network
-from optverify.query import Box, Case, Query
+from optverify.query import Case, Query
+from optverify.region import Box
 from optverify.safe.multipliers import Frame, Slopes
 from tests import oracle, strategies
 from tests.kernel import exact, make_cases, prover

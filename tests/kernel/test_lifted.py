@@ -27,8 +27,9 @@ from optverify.expressions import Atom, Linear
 from optverify.formulations.encoder import objective_of
 from optverify.network import Network
 from optverify.proof import Close, LiftedAdvice, NeuronSplit, Proof
-from optverify.query import Box, Case, Goal, Query
+from optverify.query import Case, Goal, Query
 from optverify.records import write_verified
+from optverify.region import Box
 from tests import oracle, strategies
 from tests.kernel import build, exact, make_cases
 from tests.kernel.test_agreement import EXACT_ONLY, fast, mutants, pose, slow

@@ -40,6 +40,8 @@ def test_radius(inputs, tmp_path, capsys):
         for exact in ([], ["--exact"]):
             assert main(["check", proof, "--network", NET, "--property", proof + ".json", *exact]) == 0
             capsys.readouterr()
+        assert main(["show", proof + ".json"]) == 0
+        assert f"in the norm {norm}" in capsys.readouterr().out
 
 
 def test_box(inputs, capsys):

@@ -13,7 +13,8 @@ from optverify.bound import Minimum, bound
 from optverify.errors import InputError
 from optverify.interval import Interval
 from optverify.network import Network
-from optverify.query import Box, Goal
+from optverify.query import Goal
+from optverify.region import Box
 from optverify.search import attack
 from optverify.search.methods import METHODS
 from optverify.search.task import PREACTIVATION, Task, preactivation_bounds
