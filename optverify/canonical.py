@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, lcm
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ MAX_DIGITS = 4_300
 """The kernel reads integers of at most this many characters, sign included."""
 
 LIMIT = 10 ** (MAX_DIGITS - 1)
+
+MAX_DENOMINATOR = 20_000
+"""Most bits of the common denominator of a box with its ball, and of the coefficients of a case, in the kernel."""
 
 
 def network_text(network: Network) -> bytes:
@@ -62,10 +65,12 @@ def property_text(query: Query) -> bytes:
     Raises
     ------
     InputError
-        A number of the query has 4,300 digits or more.
+        A number of the query has 4,300 digits or more, or a common denominator more than 20,000 bits.
     """
     regions = {region: _region(region) for region in {case.region for case in query.cases}}
     cases = [{**regions[case.region], "unsafe": [_atom(atom) for atom in case.unsafe]} for case in query.cases]
+    for case in query.cases:
+        _require_common(v for atom in case.unsafe for v in (*atom.linear.terms.values(), atom.linear.constant))
     return _write(
         {"format": "optverify property 1", "inputs": query.n_inputs, "outputs": query.n_outputs, "cases": cases}
     )
@@ -127,6 +132,8 @@ def _integers(values: Array) -> tuple[list[int], int]:
 
 
 def _region(region: Box) -> dict[str, Any]:
+    ball = (*region.centre, region.radius) if isinstance(region, Ball) else ()
+    _require_common((*region.lower, *region.upper, *ball))
     box = {side: [_rational(v) for v in ends] for side, ends in (("lower", region.lower), ("upper", region.upper))}
     if not isinstance(region, Ball):
         return box
@@ -140,6 +147,15 @@ def _atom(atom: Atom) -> dict[str, Any]:
         "constant": _rational(atom.linear.constant),
         "strict": int(atom.strict),
     }
+
+
+def _require_common(values: Iterable[Fraction]) -> None:
+    """Refuse numbers whose common denominator the kernel would not read."""
+    common = 1
+    for denominator in {value.denominator for value in values}:
+        common = lcm(common, denominator)
+        if common.bit_length() > MAX_DENOMINATOR:
+            raise InputError(f"numbers of the property have a common denominator of more than {MAX_DENOMINATOR} bits")
 
 
 def _rational(value: Fraction) -> list[int]:

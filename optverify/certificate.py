@@ -273,7 +273,7 @@ def _divide(fault: Fault, halved: dict[Proof, int]) -> None:
     node = fault.proof
     if not node.children:
         times, box = halved.get(node, 0) + 1, fault.box
-        index = int((box.upper - box.lower).argmax())
+        index = int((0.5 * box.upper - 0.5 * box.lower).argmax())
         low, high = float(box.lower[index]), float(box.upper[index])
         at = 0.5 * low + 0.5 * high
         if times > HALVINGS or not low < at < high or not (node.closes or node.empty):

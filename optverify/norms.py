@@ -126,9 +126,10 @@ class Cut(Interval):
 
     def lengths(self, x: Array) -> Array:
         """Return the distances of points, (..., n), from the centre, in floating point."""
-        d = x - self.centre if self.weights is None else (x - self.centre) / self.weights
         order = {"inf": np.inf, "2": 2, "1": 1, "0": 0}[self.norm]
-        return np.asarray(np.linalg.norm(d, ord=order, axis=-1))
+        with np.errstate(over="ignore"):
+            d = x - self.centre if self.weights is None else (x - self.centre) / self.weights
+            return np.asarray(np.linalg.norm(d, ord=order, axis=-1))
 
     def least(self, c: Array) -> Array:
         """Bound linear forms c . x from below, rigorously.
@@ -153,7 +154,7 @@ class Cut(Interval):
             size = (np.abs(c) * (np.abs(x) + 4 * reach)).sum(axis=-1)
             if self.norm == "0":
                 gain = np.sort(np.maximum(np.maximum(-c * lo, -c * hi), 0.0), axis=-1)
-                most = min(int(self.radius), c.shape[-1])
+                most = int(min(self.radius, c.shape[-1]))
                 value = c @ x - gain[..., c.shape[-1] - most :].sum(axis=-1)
             elif self.norm == "inf":
                 value = c @ x + np.minimum(c * lo, c * hi).sum(axis=-1)
@@ -209,7 +210,7 @@ class Cut(Interval):
             for parts in ((square, -square), (-near * near, far * far))
         )
         slope, fixed = (np.cumsum(a, axis=-1) - a for a in (slope, fixed))
-        missing = self.radius**2 - (near * near).sum(axis=-1, keepdims=True) - fixed
+        missing = self.radius * self.radius - (near * near).sum(axis=-1, keepdims=True) - fixed
         enough = slope * t >= missing
         first = enough.argmax(axis=-1)[..., None]
         found, rest, rise = (np.take_along_axis(a, first, axis=-1)[..., 0] for a in (t, missing, slope))

@@ -88,7 +88,7 @@ class Box:
                     f"input {outside[0]} of x lies outside clip = ({clip[0]}, {clip[1]}); pass clip=None not to cut"
                 )
             lower, upper = [max(v, low) for v in lower], [min(v, high) for v in upper]
-        return cls(tuple(lower), tuple(upper))
+        return Box(tuple(lower), tuple(upper))
 
     def __str__(self) -> str:
         sides = list(zip(self.lower, self.upper, strict=True))

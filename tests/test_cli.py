@@ -16,6 +16,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from optverify import Ball, Query, inputs
+from optverify.canonical import property_text
 from optverify.cli import main, shared
 from optverify.search.methods import METHODS
 
@@ -122,6 +124,10 @@ def test_show_and_solvers(tmp_path: Path, network: str, capsys: pytest.CaptureFi
     assert "ReLU(4)" in capsys.readouterr().out
     assert main(["show", prop(tmp_path, BOX + "(assert (>= Y_0 3))")]) == 0
     assert "-Y_0 + 3 <= 0" in capsys.readouterr().out
+    about = tmp_path / "ball.json"
+    about.write_bytes(property_text(Query.never(Ball([0], [1], "2", [0], 1), inputs(1)[0] <= 0, 1)))
+    assert main(["show", str(about)]) == 0
+    assert "within 1 of a point in the norm 2" in capsys.readouterr().out
     assert main(["solvers"]) == 0
     out = capsys.readouterr().out
     assert "highs" in out

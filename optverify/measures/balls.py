@@ -166,11 +166,12 @@ class Tree:
         return Lower(lower, "branch and bound on the distance", stop, root, self.nodes, self.programs)
 
     def _at_centre(self) -> dict[int, Found]:
-        """Return what should close each group at x itself."""
+        """Return what should close each group at x itself, which is at most the shift from the ball's centre."""
         with np.errstate(all="ignore"):
             values, found = self.goal.network(self.question.ball.centre), dict[int, Found]()
         for group, members in enumerate(self.goal.groups):
-            found[group] = Found(0.0, Close(group, _unit(int(np.argmax(values[list(members)])), len(members))))
+            largest = int(np.argmax(values[list(members)]))
+            found[group] = Found(self.question.shift, Close(group, _unit(largest, len(members))))
         return found
 
     def _wanted(self) -> float:
@@ -270,7 +271,7 @@ class Tree:
         unstable = sum((u.sum(axis=-1) for u in nodes.bounds.unstable(frame.network)), np.zeros(len(here), int))
         children: list[Open] = []
         for k, (split, b, left) in enumerate(zip(self.strategy.choose(nodes), here, kept, strict=True)):
-            if self.solver is not None and unstable[k] <= FEW:
+            if self.solver is not None and unstable[k] <= FEW and region.radius < inf:
                 left, split = self._by_program(region.take(b), frame.take([b]), bounds.take(b), left, split)
                 if not left.node.groups:
                     continue
@@ -421,7 +422,9 @@ def _with_ball(relaxation: Reduced, ball: Cut) -> Program:
         right = np.concatenate([[1.0], cones])
         blocks = {"radius": Block(start, start + 1, Cone.NONNEG), **blocks}
     else:
-        width = np.ones(n) if ball.norm == "1" else np.maximum(ball.outer.upper - ball.outer.lower, 1e-300)
+        with np.errstate(over="ignore"):
+            extent = np.clip(ball.outer.upper - ball.outer.lower, 1e-300, np.finfo(float).max)
+        width = np.ones(n) if ball.norm == "1" else extent
         pick = csr_array((1.0 / width, (np.arange(n), np.arange(n))), shape=(n, A.shape[1]))
         identity: Any = eye_array(n)
         matrix = block_array([[A, None], [pick, -identity], [-pick, -identity], [None, total]])

@@ -111,7 +111,8 @@ def _with_distance(base: Program, question: Question, group: tuple[int, ...]) ->
     shared = question.norm == "inf"
     unit: Array = np.ones(n) if ball.weights is None else ball.weights
     if question.norm == "0":
-        unit = np.maximum(ball.box.upper - ball.box.lower, 0.0)
+        with np.errstate(over="ignore"):
+            unit = np.clip(ball.box.upper - ball.box.lower, 0.0, np.finfo(float).max)
     sizes = csr_array(-unit[:, None]) if shared else -eye_array(n) @ csr_array(np.diag(unit))
     pick = csr_array((np.ones(n), (np.arange(n), np.arange(x.start, x.stop))), shape=(n, width))
     rows = csr_array(

@@ -69,9 +69,10 @@ def box_of(domain: Box | tuple[Number, Number], size: int) -> Box:
     Raises
     ------
     InputError
-        It is neither a box nor two numbers.
+        It is neither a box nor two numbers, or it is a ball.
     """
     if isinstance(domain, Box):
+        boxes_only([domain])
         return domain
     try:
         low, high = domain

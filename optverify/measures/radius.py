@@ -187,7 +187,8 @@ def measure(
             else []
         )
         if streams:
-            property_text(_within(question, 0.0))  # what cannot be written is an error before the work
+            # What cannot be written is an error before the work; no float has a larger denominator than the least one.
+            property_text(_within(question, 2.0**-1074))
         method = Method(Hybrid(), solver, proof=bool(streams), seed=seed)
         limit = inf if time_limit is None else time_limit
         run = _Run(question, gap, method, relaxation, workers, claim, progress, limit)

@@ -15,7 +15,7 @@ from optverify.interval import Array
 from optverify.network import Network
 from optverify.plots.style import axes
 from optverify.query import Query
-from optverify.region import Box
+from optverify.region import Box, boxes_only
 from optverify.results import Verdict, Verification
 from optverify.search.attack import forward
 
@@ -69,12 +69,14 @@ def slice_plot(
     Raises
     ------
     ShapeError, InputError
-        Sizes disagree; the directions are parallel; the rectangle is empty.
+        Sizes disagree; the directions are parallel; the rectangle is empty; a region is a ball.
 
     Notes
     -----
     A picture by floating-point evaluation on a grid: it shows, and proves nothing. What is proved is the answer.
     """
+    if query is not None:
+        boxes_only(case.region for case in query.cases)
     origin, plane = _plane(network, x, directions)
     if not (extent[0] < extent[1] and extent[2] < extent[3] and np.isfinite(extent).all() and resolution >= 2):
         raise InputError("extent is (s from, s to, t from, t to) with numbers that increase; resolution at least 2")

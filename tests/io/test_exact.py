@@ -12,7 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optverify import Ball, Box, Network, Query, bound, compare, load_property, outputs, radius, to_cvxpy, verify
+from optverify import (
+    Ball,
+    Box,
+    Network,
+    Query,
+    bound,
+    compare,
+    dual_box,
+    load_property,
+    outputs,
+    radius,
+    safe_box,
+    to_cvxpy,
+    verify,
+)
 from optverify.canonical import property_text
 from optverify.errors import InputError, OptverifyError, ParseError, ShapeError
 from optverify.expressions import Atom, Linear
@@ -20,6 +34,7 @@ from optverify.interval import nearest
 from optverify.io.exact import parse_exact
 from optverify.io.vnnlib import write_vnnlib
 from optverify.norms import Cut
+from optverify.plots import slice_plot
 from optverify.query import Case
 
 NET = Network.from_arrays([(np.eye(2), np.zeros(2)), (np.eye(2), np.zeros(2))])
@@ -151,11 +166,35 @@ def test_questions_about_boxes_say_so() -> None:
         lambda: bound(NET, DISC, "Y_0"),
         lambda: to_cvxpy(NET, DISC),
         lambda: radius(NET, [0, 0.5], domain=DISC),
+        lambda: safe_box(NET, [0, 0.5], label=1, domain=DISC),
+        lambda: dual_box(NET, 1, domain=DISC),
+        lambda: slice_plot(NET, [0, 0], np.eye(2), query=query),
         lambda: write_vnnlib(query),
     ]
     for ask in asked:
         with pytest.raises(OptverifyError, match="ball"):
             ask()
+
+
+def test_denominators_that_the_kernel_refuses_are_not_written(tmp_path: Path) -> None:
+    """No certificate is written that the kernel calls malformed: one error, before the work."""
+    x = [Fraction(1, 3**6_000), Fraction(1, 5**5_000)]
+    path = tmp_path / "proof"
+    for norm in ("2", "1", "0"):
+        with pytest.raises(InputError, match="common denominator"):
+            radius(NET, [x[0], 1 - x[1]], norm=norm, domain=(0, 1), certificate=str(path))
+    assert not list(tmp_path.iterdir())
+    for region in (Box([0, 0], x), Ball([0, 0], [1, 1], "1", x, 1)):
+        with pytest.raises(InputError, match="common denominator"):
+            property_text(Query.never(region, outputs(2)[0] >= 3, 2))
+    y = outputs(2)
+    with pytest.raises(InputError, match="common denominator"):
+        property_text(Query.never(DISC, y[0] * x[0] + y[1] * x[1] >= 3, 2))
+
+
+def test_what_balls_inherit_from_boxes() -> None:
+    """The l-inf ball about a point is a box, whichever class is asked."""
+    assert Ball.around([0, 0], "0.5", None) == Box.around([0, 0], "0.5", None)
 
 
 def test_the_text_is_what_the_kernel_reads() -> None:

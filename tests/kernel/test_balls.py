@@ -222,6 +222,19 @@ def test_clumsy_trees_about_balls() -> None:
     assert agreed > 0.9 * proved
 
 
+@pytest.mark.parametrize("norm", ["2", "1", "0"])
+def test_radii_beyond_what_floats_square(norm: str) -> None:
+    """The fast checker gives a verdict on every ball that can be written, also where its radius is rounded to inf."""
+    network = tiny(3)
+    for size in (Fraction(10) ** 160, Fraction(2) ** 1024 - Fraction(2) ** 971 + 1):
+        query = Query.robust(Ball([0, 0], [1, 1], norm, [0, 0], size), 0, 3)  # type: ignore[arg-type]
+        texts = canonical.network_text(network), canonical.property_text(query)
+        records = build.REFRESH + build.close(0, [1]) + build.close(1, [1])
+        ours, theirs = verdicts(network, query, build.verified(*texts, records))
+        assert ours in ("verified", "RejectedCertificate")
+        assert ours == "RejectedCertificate" or theirs == "PROVED"
+
+
 def test_the_statement_names_the_ball() -> None:
     """What the kernel prints says that it is about the points in the ball."""
     folder = Path(build.__file__).parent / "accept" / "ball-2"

@@ -330,3 +330,36 @@ def test_a_count_of_changes_holds_for_points_that_are_no_floats():
     """That at (2e-324, 0) is misclassified, the vector of floats next to it, 0, is not."""
     network = Network.from_arrays([([[-(2.0**1023), 0.0], [0.0, 0.0]], [1e-17, 0.0])])
     assert radius(network, [Fraction(2, 10**324), 0], 0, norm="0").lower == 0
+
+
+@pytest.mark.parametrize("norm", ["2", "1"])
+def test_a_lower_end_of_zero_is_certified_at_points_that_are_no_floats(norm, tmp_path):
+    """The proof is about x alone, which is not the centre of the ball in floating point."""
+    path = str(tmp_path / "radius.cert")
+    answer = radius(
+        tiny(4), [Fraction(1, 2), Fraction(1, 3)], norm=norm, domain=(-1, 1), time_limit=0, certificate=path
+    )
+    assert answer.lower == 0 < answer.upper
+    assert answer.certified
+    (ball,) = {case.region for case in load_property(path + ".json").cases}
+    assert (ball.centre, ball.radius) == ((Fraction(1, 2), Fraction(1, 3)), 0)
+
+
+@pytest.mark.parametrize("norm", ["2", "1", "0"])
+@pytest.mark.parametrize("reach", [1e160, 1.7e308])
+def test_domains_whose_square_overflows(norm, reach):
+    """An answer, no traceback; that of a tree over the whole domain, too, where there is no counterexample."""
+    far = Network.from_arrays([(np.eye(2), np.zeros(2)), ([[1.0, 1.0], [-1.0, -1.0]], [1.0, 0.0])])
+    answer = radius(far, [0.75, 0.5], norm=norm, domain=(-reach, reach), time_limit=0.2)
+    assert answer.upper == inf
+    answer = radius(PLANE, [0.75, 0.5], norm=norm, domain=(-reach, reach), time_limit=0.2)
+    assert answer.lower <= {"1": 0.375, "2": 0.75 / 5**0.5, "0": 1.0}[norm] <= answer.upper
+
+
+@pytest.mark.parametrize(("norm", "size"), [("2", 1e155), ("2", inf), ("1", inf), ("0", inf)])
+def test_balls_too_large_for_floats_are_boxes(norm, size):
+    """Of such a radius the least value over the ball is no more than that over the box, and nothing is outside."""
+    ball = Cut(np.zeros(2), np.ones(2), norm, np.zeros(2), size)
+    assert -1 - 1e-9 <= ball.least(np.array([-1.0, 1.0])) <= -1 or ball.least(np.array([-1.0, 1.0])) == -inf
+    assert not ball.outside
+    assert np.isfinite(ball.lowest(np.array([[-1.0, 1.0]]))).all()
