@@ -200,6 +200,9 @@ class Cut(Interval):
             last = np.take_along_axis(order, enough.argmax(axis=-1)[..., None], axis=-1)
             price = np.take_along_axis(size, last, axis=-1)[..., 0]
             return np.asarray(np.where(enough.any(axis=-1), price, 0.0))
+        # Squares neither overflow nor vanish where the largest coefficient and the radius are the units.
+        unit, reach = np.maximum(size.max(axis=-1, keepdims=True), 2.0**-1022), self.radius or 1.0
+        size, near, far = size / unit, near / reach, far / reach
         # d^2 is t size^2 from t = (near / size)^2 on, up to (far / size)^2; m is 1 / (2 sqrt t) where that uses up R^2.
         square = np.maximum(size * size, 1e-300)
         t = np.concatenate([near * near / square, far * far / square], axis=-1)
@@ -210,12 +213,12 @@ class Cut(Interval):
             for parts in ((square, -square), (-near * near, far * far))
         )
         slope, fixed = (np.cumsum(a, axis=-1) - a for a in (slope, fixed))
-        missing = self.radius * self.radius - (near * near).sum(axis=-1, keepdims=True) - fixed
+        missing = float(self.radius > 0) - (near * near).sum(axis=-1, keepdims=True) - fixed
         enough = slope * t >= missing
         first = enough.argmax(axis=-1)[..., None]
         found, rest, rise = (np.take_along_axis(a, first, axis=-1)[..., 0] for a in (t, missing, slope))
         root = np.sqrt(np.maximum(np.where(rise > 0, rest / rise, found), 1e-300))
-        return np.asarray(np.where(enough.any(axis=-1), 0.5 / root, 0.0))
+        return np.asarray(np.where(enough.any(axis=-1), 0.5 / root * (unit[..., 0] / reach), 0.0))
 
     def lowest(self, c: Array) -> Array:
         """Return the points where c . x is least, of one box or of the box of each row; advice.

@@ -363,3 +363,12 @@ def test_balls_too_large_for_floats_are_boxes(norm, size):
     assert -1 - 1e-9 <= ball.least(np.array([-1.0, 1.0])) <= -1 or ball.least(np.array([-1.0, 1.0])) == -inf
     assert not ball.outside
     assert np.isfinite(ball.lowest(np.array([[-1.0, 1.0]]))).all()
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-12, 1.0, 1e12, 1e150])
+@pytest.mark.parametrize("norm", ["2", "1"])
+def test_the_scale_of_the_outputs_does_not_matter(norm, scale):
+    weight, bias = np.array([[1.0, 2.0], [0.5, -1.0]]) * scale, np.array([0.0, 1.0]) * scale
+    answer = radius(Network.from_arrays([(weight, bias)]), [0.75, 0.5], norm=norm, gap=1e-6)
+    assert answer.complete
+    assert answer.lower == pytest.approx({"2": 0.875 / np.hypot(0.5, 3), "1": 0.875 / 3}[norm], rel=1e-5)
