@@ -40,7 +40,8 @@ def rational(value: Number) -> Fraction:
         network needs and that Python does not print).
     """
     try:
-        if isinstance(value, str | Decimal) and abs(Decimal(value).adjusted()) > 4_000:
+        ratio = isinstance(value, str) and "/" in value  # "1/3"
+        if isinstance(value, str | Decimal) and not ratio and abs(Decimal(value).adjusted()) > 4_000:
             raise OverflowError
         if isinstance(value, np.floating | np.integer):
             value = value.item()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from optverify import tables
 from optverify.errors import require
-from optverify.interval import nearest
 from optverify.network import Network
 from optverify.plots import plot_bounds, plot_gaps, plot_trace, svg
 from optverify.query import Query
@@ -167,7 +166,7 @@ def _property(query: Query) -> dict[str, str]:
     rows = {}
     for k, case in enumerate(query.cases[:MOST_INPUTS]):
         sides = list(zip(case.region.lower, case.region.upper, strict=True))
-        ends = [f"{nearest(a)!r} <= X_{i} <= {nearest(b)!r}" for i, (a, b) in enumerate(sides[:MOST_INPUTS])]
+        ends = [f"{text.rational(a)} <= X_{i} <= {text.rational(b)}" for i, (a, b) in enumerate(sides[:MOST_INPUTS])]
         region = ", ".join(ends) + (f", and {len(sides) - MOST_INPUTS} more" if len(sides) > MOST_INPUTS else "")
         unsafe = " and ".join(f"({atom})" for atom in case.unsafe) or "everywhere"
         rows[f"case {k}"] = f"{region}; unsafe: {unsafe}"

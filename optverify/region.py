@@ -14,6 +14,7 @@ from optverify.errors import InputError, ShapeError
 from optverify.expressions import Number, rational
 from optverify.interval import Interval, nearest, round_down, round_up
 from optverify.norms import Cut, Norm, length
+from optverify.report import text
 
 SHOWN = 8
 """Inputs that the description of a region lists."""
@@ -92,7 +93,7 @@ class Box:
 
     def __str__(self) -> str:
         sides = list(zip(self.lower, self.upper, strict=True))
-        ends = [f"X_{i} in [{nearest(a):g}, {nearest(b):g}]" for i, (a, b) in enumerate(sides[:SHOWN])]
+        ends = [f"X_{i} in [{text.rational(a)}, {text.rational(b)}]" for i, (a, b) in enumerate(sides[:SHOWN])]
         return ", ".join(ends) + (f", and {len(sides) - SHOWN} more" if len(sides) > SHOWN else "")
 
     @property
@@ -163,7 +164,7 @@ class Ball(Box):
         return cls(tuple(lower), tuple(upper), norm, tuple(x), r)
 
     def __str__(self) -> str:
-        return f"{super().__str__()}, within {nearest(self.radius):g} of a point in the norm {self.norm}"
+        return f"{super().__str__()}, within {text.rational(self.radius)} of a point in the norm {self.norm}"
 
     @cached_property
     def outward(self) -> Cut:

@@ -165,6 +165,8 @@ class Verification:
             label = "witness" if self.witness else "near miss"
             rows[f"{label} x"] = ", ".join(map(text.exact, point.x_float()))
             rows[f"{label} y"] = ", ".join(map(text.number, point.y_float()))
+            if self.witness is not None and self.witness.case is not None:
+                rows["case"] = f"{self.witness.case} of the property is reached"
             if point.execution:
                 rows["execution"] = point.execution
         for entry in self.replay:

@@ -161,6 +161,8 @@ def _answer(
         reason += _save(cascade, save_file)
     proved = min((outcome.progress.lower for outcome in outcomes), default=-np.inf)
     everywhere = len(outcomes) == len(cascade.goals) and np.isfinite(proved)
+    # What a saved search had closed is known to be above 0, and no more: 0 would look like no proof.
+    everywhere &= not (cascade.resumed and verdict is Verdict.VERIFIED and proved <= 0)
     known = [claim for claim in cascade.claims if not np.isnan(claim)]
     share = sum(search.progress().closed for search in cascade.searches) / max(len(cascade.goals), 1)
     all_searches = (*cascade.searches, *cascade.given_up)

@@ -138,19 +138,30 @@ class Replay:
         The input given and the output computed.
     violates : bool
         Whether the computed output, taken at face value, violates the property at that input.
+    outside : bool
+        Whether rounding has moved the input out of all regions, so that nothing is asked there.
     """
 
     runtime: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     violates: bool
+    outside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {"runtime": self.runtime, "x": list(self.x), "y": list(self.y), "violates": self.violates}
+        return {
+            "runtime": self.runtime,
+            "x": list(self.x),
+            "y": list(self.y),
+            "violates": self.violates,
+            "outside": self.outside,
+        }
 
     def __str__(self) -> str:
         verdict = "violates the property too" if self.violates else "does not violate the property"
+        if self.outside:
+            verdict = "says nothing: rounded to float32, the input leaves the region"
         return f"{verdict}: y = {', '.join(f'{v:.9g}' for v in self.y)}"
 
 
@@ -173,6 +184,7 @@ def replay(network: Network, query: Query, witness: Witness) -> tuple[Replay, ..
     if all(v == v and abs(v) != float("inf") for v in y):
         exact_x, exact_y = [Fraction(v) for v in x], [(Fraction(v), Fraction(v)) for v in y]
         violates = query.violated_by(exact_x, exact_y) is not None
+        outside = not any(case.region.contains(exact_x) for case in query.cases)
     else:
-        violates = False
-    return (Replay(answer.runtime, x, y, violates),)
+        violates = outside = False
+    return (Replay(answer.runtime, x, y, violates, outside),)

@@ -81,7 +81,7 @@ def test_numbers_are_read_exactly(value: object, expected: Fraction) -> None:
     "value",
     [
         *(float("nan"), float("inf"), -float("inf"), np.float64("nan"), np.float32("inf")),
-        *("nan", "inf", "", "1/3", "x", "1e4001", "1e-4001", "1" * 5000),
+        *("nan", "inf", "", "1/0", "1/3/4", "1e1/3", "x", "1e4001", "1e-4001", "1" * 5000),
         *(Decimal("sNaN"), Decimal("Infinity"), None, b"1", [1]),
     ],
 )
@@ -241,3 +241,9 @@ def test_false_factors_empty_a_product_at_once() -> None:
     huge = And((Or((y <= 1, y >= 2)),) * 40)
     assert And((huge, Or(()))).cases() == []
     assert Or((And((huge, Or(()))), y <= 3)).cases() == [(y <= 3,)]
+
+
+def test_ratios_are_read_as_text() -> None:
+    """As JSON answers have them."""
+    assert rational("1/3") == Fraction(1, 3)
+    assert rational("-10/4") == Fraction(-5, 2)

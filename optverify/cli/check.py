@@ -52,7 +52,8 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     about = "over the reals" if header.semantics == REAL.name else f"for every execution in {header.semantics}"
     if header.kind == "verified":
-        say(f"PROVED, {about}: {query.text} ({len(query.cases)} unsafe cases of {options.property} unreachable)")
+        cases = "the unsafe case" if len(query.cases) == 1 else f"any of the {len(query.cases)} unsafe cases"
+        say(f"PROVED, {about}: no input reaches {cases} of {options.property}")
     else:
         about = about.replace("every", "some")
         say(f"REFUTED, {about}: case {header.case} of {options.property} is reached by the point in the file")

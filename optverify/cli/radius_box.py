@@ -126,7 +126,8 @@ def _box(options: argparse.Namespace) -> int:
     if not options.dual and options.input is None:
         raise InputError("box needs --input FILE, or --dual and --label C")
     read = [path for path in (options.network, options.input, options.property) if path is not None]
-    refuse_overwriting([options.json, options.certificate], read)
+    beside = None if options.dual or options.certificate is None else options.certificate + ".vnnlib"
+    refuse_overwriting([options.json, options.certificate, beside], read)
     domain = domain_of(options)
     answer: DualBox | SafeBox
     with json_output(options.json) as write, live_line(options.quiet) as report:

@@ -15,12 +15,13 @@ def add_to(commands: Commands) -> None:
 
 def _run(_: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from optverify.solvers import available
 
     table = Table("solver", "usable", "version", "can do", "why not", box=None, pad_edge=False)
     for row in available():
-        table.add_row(row.name, "yes" if row.installed else "no", row.version, ", ".join(row.takes), row.reason)
+        table.add_row(row.name, "yes" if row.installed else "no", row.version, ", ".join(row.takes), escape(row.reason))
     Console(highlight=False).print(table)
     return 0

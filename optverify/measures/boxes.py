@@ -11,9 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from optverify.bound import property_text
 from optverify.errors import InputError, ShapeError
 from optverify.expressions import Condition, Number, rational
 from optverify.interval import Array, nearest
+from optverify.io.files import replacing
 from optverify.measures.brackets import Radius
 from optverify.measures.question import Domain, Question, as_domain, as_point
 from optverify.measures.radius import measure
@@ -88,7 +90,7 @@ def safe_box(
     progress : callable, optional
         Called with a line of text.
     certificate : str, optional
-        File for a proof for the whole box.
+        File for a proof for the whole box; the property that it proves is written beside it, with ``.vnnlib`` appended.
 
     Returns
     -------
@@ -113,6 +115,8 @@ def safe_box(
     whole = as_domain(domain, point)
     box = _pinned(whole, point, frozen_inputs)
     query = _unsafe(network, point, box, label, property)
+    if certificate is not None:
+        property_text(query)  # what cannot be written is an error before the work
     arithmetic = query.under(semantics)
     deadline = began + (inf if time_limit is None else time_limit)
     question = Question(network, point, "inf", query, units, arithmetic)
@@ -174,7 +178,10 @@ def safe_box(
         reason = f"{undecided} faces undecided"
     certified: bool | None = None
     if certificate is not None:
-        certified = _proved(network, over(query, region), arithmetic, solver, certificate)
+        about = over(query, region)
+        with replacing(certificate + ".vnnlib") as stream:
+            certified = _proved(network, about, arithmetic, solver, certificate)
+            stream.write(property_text(about).encode() if certified else b"")
     return SafeBox(
         box=region,
         x=point,

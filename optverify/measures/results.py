@@ -51,7 +51,7 @@ class Face:
         return {
             "axis": self.axis,
             "side": self.side,
-            "position": nearest(self.position),
+            "position": str(self.position),
             "slack": self.slack,
             "stop": self.stop,
             "witness": None if self.witness is None else self.witness.to_dict(),
@@ -103,17 +103,17 @@ class SafeBox:
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """Lengths of the edges."""
-        return tuple(nearest(b - a) for a, b in zip(self.box.lower, self.box.upper, strict=True))
+        """Lengths of the edges, rounded down."""
+        return tuple(round_down(b - a) for a, b in zip(self.box.lower, self.box.upper, strict=True))
 
     @property
     def diameter(self) -> float:
-        """The longest edge: the diameter in the l-inf norm."""
+        """The longest edge, rounded down: the diameter in the l-inf norm."""
         return max(self.edges)
 
     @property
     def log_volume(self) -> float:
-        """Natural logarithm of the volume in the inputs that are not fixed; -inf if an edge is 0."""
+        """Natural logarithm of the volume in the inputs that are not fixed, but for rounding; -inf if an edge is 0."""
         fixed = {face.axis for face in self.faces if face.stop == "fixed"}
         edges = [edge for axis, edge in enumerate(self.edges) if axis not in fixed]
         return sum(map(log, edges)) if all(edges) else -inf
@@ -121,8 +121,7 @@ class SafeBox:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values (infinite numbers become None)."""
         values: dict[str, Any] = {
-            "lower": [nearest(v) for v in self.box.lower],
-            "upper": [nearest(v) for v in self.box.upper],
+            **_exactly(self.box),
             "apothem": self.apothem,
             "edges": list(self.edges),
             "diameter": self.diameter,
@@ -141,8 +140,8 @@ class SafeBox:
             "proved": f"no point of the box is unsafe ({self.question})",
             "box": _inside(self.box),
             "apothem": text.rounded_down(self.apothem),
-            "diameter": text.number(self.diameter),
-            "log volume": text.number(self.log_volume),
+            "diameter": f"at least {text.rounded_down(self.diameter)} (longest edge)",
+            "log volume": f"about {text.number(self.log_volume)}",
             "faces": ", ".join(
                 f"{n} stopped by {stop}" if stop != "fixed" else f"{n} fixed" for stop, n in count.items()
             ),
@@ -205,15 +204,9 @@ class DualBox:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values."""
-
-        def ends(box: Box | None) -> dict[str, list[float]] | None:
-            if box is None:
-                return None
-            return {"lower": [nearest(v) for v in box.lower], "upper": [nearest(v) for v in box.upper]}
-
         return {
-            "outer": ends(self.outer),
-            "inner": ends(self.inner),
+            "outer": None if self.outer is None else _exactly(self.outer),
+            "inner": None if self.inner is None else _exactly(self.inner),
             "faces": [face.to_dict() for face in self.faces],
             **_record(self),
         }
@@ -240,6 +233,11 @@ class DualBox:
 
     def _repr_html_(self) -> str:
         return html.card("dual box", self._rows(), details={"network SHA-256": self.network, **self.versions})
+
+
+def _exactly(box: Box) -> dict[str, list[str]]:
+    """Return the ends as JSON-ready fractions: a rounded box is not the one that was proved."""
+    return {"lower": [str(v) for v in box.lower], "upper": [str(v) for v in box.upper]}
 
 
 def _inside(box: Box) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Context, Decimal
+from fractions import Fraction
 
 
 def card(title: str, rows: Mapping[str, str]) -> str:
@@ -36,6 +37,18 @@ def rounded_up(value: float | None, digits: int = 6) -> str:
 def exact(value: float) -> str:
     """Return the shortest decimal that gives back the same float64."""
     return repr(float(value))
+
+
+def rational(value: Fraction) -> str:
+    """Return the shortest decimal of a number that is a decimal or a float64, else a ratio, or what it is about."""
+    try:
+        shown = repr(float(value))
+        if value in (Fraction(shown), Fraction(float(value))):
+            return shown.removesuffix(".0")
+    except (OverflowError, ValueError):
+        shown = "a number beyond float64"
+    short = max(value.numerator.bit_length(), value.denominator.bit_length()) < 64
+    return str(value) if short else f"about {shown}"
 
 
 def certified(written: bool) -> str:

@@ -77,7 +77,7 @@ def lifted(task: Task, rounds: int = 0) -> Bounded:
 
     if task.solver is None:
         raise InputError("the method lifted needs a solver")
-    solver = task.solver if task.solver == INTERIOR_POINT else solvers.get(task.solver)
+    began, solver = perf_counter(), task.solver if task.solver == INTERIOR_POINT else solvers.get(task.solver)
     root = ascended(task)
     region, objective = task.goal.region.outward, objective_of(task.goal, 0)
     try:
@@ -91,17 +91,19 @@ def lifted(task: Task, rounds: int = 0) -> Bounded:
     _offer(task, answer.point)
     solution, relaxation = answer.solution, answer.lifted
     claim = None if isnan(solution.bound) else solution.bound
+    late = rounds > 0 and task.time_limit is not None and perf_counter() - began >= task.time_limit
+    status = Status.LIMIT if late and solution.status is Status.OPTIMAL else solution.status
     products = relaxation.n_variables + relaxation.n_products
     return Bounded(
         max(answer.lower, root.lower),
         claim,
-        solution.status is Status.OPTIMAL,
-        _words(solution.solver, solution.status, solution.message, answer.lower, root.lower),
+        status is Status.OPTIMAL,
+        _words(solution.solver, status, solution.message, answer.lower, root.lower),
         nodes=1,
         programs=1 + answer.rounds,
         seconds=answer.solve_seconds,
         solver=INTERIOR_POINT if solver == INTERIOR_POINT else None,
-        status=solution.status.value,
+        status=status.value,
         solved_by=solution.solver,
         build_seconds=answer.build_seconds,
         validate_seconds=answer.validate_seconds,

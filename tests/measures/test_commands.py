@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from optverify import Box, load_property
 from optverify.cli import main
 from optverify.errors import InputError, ParseError
 from optverify.io.points import load_point
@@ -44,10 +45,15 @@ def test_radius(inputs, tmp_path, capsys):
         assert f"in the norm {norm}" in capsys.readouterr().out
 
 
-def test_box(inputs, capsys):
+def test_box(inputs, tmp_path, capsys):
     given = ["box", NET, "--input", inputs, *AREA, "--fixed", "0,1", "--step", "0.01"]
-    assert main([*given, "--json", "-"]) == 0
+    proof = str(tmp_path / "box")
+    assert main([*given, "--json", "-", "--certificate", proof]) == 0
     answer = json.loads(capsys.readouterr().out)
+    assert main(["check", proof, "--network", NET, "--property", proof + ".vnnlib"]) == 0
+    (region,) = {case.region for case in load_property(proof + ".vnnlib").cases}
+    assert region == Box(answer["lower"], answer["upper"])
+    capsys.readouterr()
     assert [face["stop"] for face in answer["faces"]][:4] == ["fixed"] * 4
     assert answer["complete"]
     assert main(given) == 0
