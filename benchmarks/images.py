@@ -27,7 +27,7 @@ class Image:
 
     def ball(self, eps: Fraction) -> Box:
         """Return the l-inf ball of its pixels / 255."""
-        return Box.around(np.array([Fraction(int(v), 255) for v in self.pixels], dtype=object), eps)
+        return Box.around(np.array([Fraction(int(v), 255) for v in self.pixels], dtype=object), eps, (0, 1))
 
 
 def classified(network: Network, images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Image]:

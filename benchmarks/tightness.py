@@ -47,7 +47,7 @@ def digits(count: int) -> Iterator[Instance]:
     read = np.flatnonzero(network(images).argmax(axis=1) == labels)[:count]
     for radius in RADII:
         for k in read.tolist():
-            query = Query.robust(Box.around(images[k], radius), int(labels[k]), 10)
+            query = Query.robust(Box.around(images[k], radius, (0, 1)), int(labels[k]), 10)
             yield Instance(network, query, name=f"digit {k}", tags={"radius": radius})
 
 

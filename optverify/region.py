@@ -56,7 +56,7 @@ class Box:
         object.__setattr__(self, "upper", upper)
 
     @classmethod
-    def around(cls, x: ArrayLike, eps: Number | Sequence[Number], clip: tuple[Number, Number] | None = (0, 1)) -> Box:
+    def around(cls, x: ArrayLike, eps: Number | Sequence[Number], clip: tuple[Number, Number] | None = None) -> Box:
         """Return the l-inf ball of radius `eps` about `x`, cut by `clip`.
 
         Parameters
@@ -64,7 +64,7 @@ class Box:
         x : (n,) numbers
         eps : number, or (n,) numbers
         clip : pair of numbers or None
-            Domain of every input; (0, 1) suits images. None does not cut.
+            Domain of every input; (0, 1) suits images. None, the default, does not cut.
 
         Raises
         ------

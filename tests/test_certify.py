@@ -70,7 +70,7 @@ def test_each_level_is_what_verify_says(tmp_path: Path) -> None:
     assert answer.correct == 6
     for j, eps in enumerate(radii):
         verdicts = [
-            verify(net, Query.robust(Box.around(x, eps), label, 3)).verdict
+            verify(net, Query.robust(Box.around(x, eps, (0, 1)), label, 3)).verdict
             for x, label in zip(points, labels, strict=True)
         ]
         assert answer.levels[j].certified == verdicts.count(Verdict.VERIFIED)

@@ -101,7 +101,7 @@ def test_outward_at_the_ends_of_the_range() -> None:
 
 def test_around_is_exact_and_clipped() -> None:
     """The ball x +- eps without rounding, cut by the domain; None does not cut."""
-    box = Box.around(["0.05", "0.5", 1], "0.1")
+    box = Box.around(["0.05", "0.5", 1], "0.1", (0, 1))
     assert box.lower == (0, Fraction(2, 5), Fraction(9, 10))
     assert box.upper == (Fraction(3, 20), Fraction(3, 5), 1)
     assert Box.around([3], [0.5], clip=None) == Box(("2.5",), ("3.5",))

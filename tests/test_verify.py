@@ -259,13 +259,13 @@ def test_classifier_robustness_untargeted_and_targeted() -> None:
     """The winner by a fixed margin is robust up to the exact radius and not beyond; targets restrict the rivals."""
     network = Network((Affine([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [0.0, 0.0, 0.25]),))
     x = ["0.9", "0.5"]
-    inside = Query.robust(Box.around(x, "0.19"), 0, 3)
-    outside = Query.robust(Box.around(x, "0.2"), 0, 3)
+    inside = Query.robust(Box.around(x, "0.19", (0, 1)), 0, 3)
+    outside = Query.robust(Box.around(x, "0.2", (0, 1)), 0, 3)
     assert verify(network, inside).verdict is Verdict.VERIFIED
     assert verify(network, outside).verdict is Verdict.FALSIFIED  # a tie counts for the rival
-    assert verify(network, Query.robust(Box.around(x, "0.2"), 0, 3, targets=[2])).verdict is Verdict.VERIFIED
+    assert verify(network, Query.robust(Box.around(x, "0.2", (0, 1)), 0, 3, targets=[2])).verdict is Verdict.VERIFIED
     with pytest.raises(InputError):
-        Query.robust(Box.around(x, "0.2"), 0, 3, targets=[0])
+        Query.robust(Box.around(x, "0.2", (0, 1)), 0, 3, targets=[0])
 
 
 def test_output_ranges() -> None:

@@ -193,6 +193,7 @@ def safe_box(
         reason=reason or "every face is stopped",
         seconds=time.monotonic() - began,
         question=query.text,
+        domain=whole,
         network=network.digest,
         certified=certified,
         semantics=arithmetic.name,

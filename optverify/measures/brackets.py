@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf
 from typing import Any
 
 import numpy as np
 
 from optverify.norms import Norm
+from optverify.region import SHOWN, Box
 from optverify.report import html, text
 from optverify.semantics import REAL, named
 from optverify.witness import Witness
 
 WHOLE = "no input of the domain is a counterexample"
+
+
+def exactly(box: Box) -> dict[str, list[str]]:
+    """Return the ends of a box as JSON-ready fractions: a rounded box is not the one that was proved."""
+    return {"lower": [str(v) for v in box.lower], "upper": [str(v) for v in box.upper]}
+
+
+def given(x: Sequence[Fraction] | None, domain: Box) -> dict[str, str]:
+    """Return rows of text that say what an answer is about."""
+    same = len(set(domain.lower)) == len(set(domain.upper)) == 1
+    ends = (
+        f"all inputs in [{text.rational(domain.lower[0])}, {text.rational(domain.upper[0])}]" if same else str(domain)
+    )
+    if x is None:
+        return {"domain": ends}
+    more = f", and {len(x) - SHOWN} more" if len(x) > SHOWN else ""
+    return {"x": ", ".join(map(text.rational, x[:SHOWN])) + more, "domain": ends}
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,9 @@ class Radius:
     seconds, cpu_seconds : float
     question : str
         In words.
+    x : tuple of Fraction
+    domain : Box
+        Where inputs live.
     network : str
         Content digest.
     solver : str or None
@@ -70,6 +92,8 @@ class Radius:
     seconds: float
     cpu_seconds: float
     question: str
+    x: tuple[Fraction, ...]
+    domain: Box
     network: str
     solver: str | None
     certified: bool | None = None
@@ -88,6 +112,7 @@ class Radius:
         """Return the answer as JSON-ready values (infinite numbers become None)."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"gap": self.gap, "witness": None if self.witness is None else self.witness.to_dict()}
+        values |= {"x": [str(v) for v in self.x], "domain": exactly(self.domain)}
         values["versions"] = dict(self.versions)
         values["network_sha256"] = values.pop("network")
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
@@ -102,6 +127,7 @@ class Radius:
         sign = "<" if self.norm == "0" or not self.lower else "<="
         rows = {
             "proved": ends,
+            **given(self.x, self.domain),
             "gap": f"{self.gap:.3g} of the upper end",
             "lower end": f"{self.lower_from}: no counterexample at a distance {sign} {text.exact(self.lower)}",
             "upper end": self.upper_from,

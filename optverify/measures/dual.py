@@ -131,6 +131,7 @@ def dual_box(
         reason=reason or (f"{undecided} faces undecided" if undecided else "each face is within a step of the class"),
         seconds=time.monotonic() - began,
         question=words,
+        domain=box,
         network=network.digest,
         certified=certified,
         semantics=arithmetic.name,

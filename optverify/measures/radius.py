@@ -320,6 +320,8 @@ class _Run:
             seconds=time.monotonic() - self.began,
             cpu_seconds=cpu_seconds() - self.cpu,
             question=question.query.text,
+            x=question.x,
+            domain=question.domain,
             network=question.network.digest,
             solver=name_of(self.method.solver),
             certified=certified,

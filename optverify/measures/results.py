@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from optverify.interval import nearest, round_down, round_up
-from optverify.measures.brackets import Radius
+from optverify.measures.brackets import Radius, exactly, given
 from optverify.region import Box
 from optverify.report import html, text
 from optverify.semantics import REAL, named
@@ -79,6 +79,7 @@ class SafeBox:
     reason : str
     seconds : float
     question : str
+    domain : Box
     network : str
     certified : bool or None
         Whether a proof for the box was written and accepted by the checker.
@@ -96,6 +97,7 @@ class SafeBox:
     reason: str
     seconds: float
     question: str
+    domain: Box
     network: str
     certified: bool | None = None
     semantics: str = REAL.name
@@ -121,7 +123,8 @@ class SafeBox:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values (infinite numbers become None)."""
         values: dict[str, Any] = {
-            **_exactly(self.box),
+            **exactly(self.box),
+            "x": [str(v) for v in self.x],
             "apothem": self.apothem,
             "edges": list(self.edges),
             "diameter": self.diameter,
@@ -139,6 +142,7 @@ class SafeBox:
         rows = {
             "proved": f"no point of the box is unsafe ({self.question})",
             "box": _inside(self.box),
+            **given(self.x, self.domain),
             "apothem": text.rounded_down(self.apothem),
             "diameter": f"at least {text.rounded_down(self.diameter)} (longest edge)",
             "log volume": f"about {text.number(self.log_volume)}",
@@ -182,6 +186,7 @@ class DualBox:
     reason : str
     seconds : float
     question : str
+    domain : Box
     network : str
     certified : bool or None
         Whether certificates of all faces were written and accepted by the checker.
@@ -197,6 +202,7 @@ class DualBox:
     reason: str
     seconds: float
     question: str
+    domain: Box
     network: str
     certified: bool | None = None
     semantics: str = REAL.name
@@ -205,8 +211,8 @@ class DualBox:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values."""
         return {
-            "outer": None if self.outer is None else _exactly(self.outer),
-            "inner": None if self.inner is None else _exactly(self.inner),
+            "outer": None if self.outer is None else exactly(self.outer),
+            "inner": None if self.inner is None else exactly(self.inner),
             "faces": [face.to_dict() for face in self.faces],
             **_record(self),
         }
@@ -218,6 +224,7 @@ class DualBox:
         if self.outer is None:
             return {"proved": "the domain holds no point of the class", **rows}
         return {
+            **given(None, self.domain),
             "proved": f"every point of the class in the domain lies in {_around(self.outer)}",
             "step": f"{self.step:.6g}: the smallest such box is no smaller than this on each side"
             + ("" if self.complete else ", but for undecided faces"),
@@ -233,11 +240,6 @@ class DualBox:
 
     def _repr_html_(self) -> str:
         return html.card("dual box", self._rows(), details={"network SHA-256": self.network, **self.versions})
-
-
-def _exactly(box: Box) -> dict[str, list[str]]:
-    """Return the ends as JSON-ready fractions: a rounded box is not the one that was proved."""
-    return {"lower": [str(v) for v in box.lower], "upper": [str(v) for v in box.upper]}
 
 
 def _inside(box: Box) -> str:
@@ -269,6 +271,7 @@ def _record(answer: SafeBox | DualBox) -> dict[str, Any]:
         "reason": answer.reason,
         "seconds": answer.seconds,
         "question": answer.question,
+        "domain": exactly(answer.domain),
         "network_sha256": answer.network,
         "certified": answer.certified,
         "semantics": answer.semantics,
