@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optverify.interval import nearest, round_down, round_up
+from optverify.interval import round_down, round_up
 from optverify.measures.brackets import Radius, exactly, given
 from optverify.region import Box
 from optverify.report import html, text
@@ -18,6 +18,9 @@ from optverify.semantics import REAL, named
 from optverify.witness import Witness
 
 Side = Literal["lower", "upper"]
+
+DIGITS = 9
+"""Decimals of at most so many characters are printed as they are."""
 
 
 @dataclass(frozen=True)
@@ -246,17 +249,26 @@ def _inside(box: Box) -> str:
     """Print a box with few digits and nothing that is not in it; a side that is too short for that with all digits."""
     sides = []
     for a, b in zip(box.lower, box.upper, strict=True):
-        low, high = text.rounded_up(round_up(a)), text.rounded_down(round_down(b))
+        low, high = _short(a) or text.rounded_up(round_up(a)), _short(b) or text.rounded_down(round_down(b))
         if float(low) > float(high):
-            low, high = text.exact(nearest(a)), text.exact(nearest(b))
+            low, high = text.rational(a), text.rational(b)
         sides.append(f"[{low}, {high}]")
     return "; ".join(sides)
 
 
 def _around(box: Box) -> str:
     """Print a box with few digits and everything that is in it."""
-    ends = zip(box.lower, box.upper, strict=True)
-    return "; ".join(f"[{text.rounded_down(round_down(a))}, {text.rounded_up(round_up(b))}]" for a, b in ends)
+    sides = []
+    for a, b in zip(box.lower, box.upper, strict=True):
+        low, high = _short(a) or text.rounded_down(round_down(a)), _short(b) or text.rounded_up(round_up(b))
+        sides.append(f"[{low}, {high}]")
+    return "; ".join(sides)
+
+
+def _short(value: Fraction) -> str:
+    """Return a decimal of few digits, if the number is one."""
+    shown = text.rational(value)
+    return shown if len(shown) <= DIGITS and "/" not in shown else ""
 
 
 def _last(answer: SafeBox | DualBox) -> dict[str, str]:
