@@ -420,3 +420,9 @@ def test_goal_is_what_pose_makes() -> None:
     goal = Goal.pose(network, query, UNIT, [1])
     assert goal.cases == (1,)
     assert goal.network.exact([Fraction(3), Fraction(5)]) == [5, -2]
+
+
+def test_regions_are_described_as_they_are() -> None:
+    """No digit of a decimal is lost: a property card says what the file says."""
+    said = str(Box(["0.123456789", "1000000.4", "1/3"], ["0.12345678901", "1000000.6", 1]))
+    assert said == "X_0 in [0.123456789, 0.12345678901], X_1 in [1000000.4, 1000000.6], X_2 in [1/3, 1]"

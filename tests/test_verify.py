@@ -18,6 +18,7 @@ from optverify.network import Affine, Relu
 from optverify.search.branching import Hybrid
 from optverify.search.methods import METHODS
 from optverify.search.tree import Progress
+from optverify.witness import Replay
 from tests import oracle
 from tests.strategies import boxes, networks
 
@@ -276,3 +277,10 @@ def test_output_ranges() -> None:
     assert verify(network, Query.in_range(box, 0, 1, upper=1.999)).verdict is Verdict.FALSIFIED
     with pytest.raises(InputError):
         Query.in_range(box, 0, 1)
+
+
+def test_replay_says_where_rounding_leaves_the_region() -> None:
+    """A decimal bound that float32 does not hold: the witness is exact, its float32 neighbour is outside."""
+    said = Replay("onnxruntime", (0.4000000059604645,), (0.75,), violates=False, outside=True)
+    assert "leaves the region" in str(said)
+    assert "does not violate" not in str(said)

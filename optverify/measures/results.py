@@ -266,9 +266,9 @@ def _around(box: Box) -> str:
 
 
 def _short(value: Fraction) -> str:
-    """Return a decimal of few digits, if the number is one."""
+    """Return a decimal of few digits, if the number is one exactly."""
     shown = text.rational(value)
-    return shown if len(shown) <= DIGITS and "/" not in shown else ""
+    return shown if len(shown) <= DIGITS and "/" not in shown and Fraction(shown) == value else ""
 
 
 def _last(answer: SafeBox | DualBox) -> dict[str, str]:

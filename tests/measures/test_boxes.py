@@ -242,3 +242,18 @@ def test_no_box_around_an_unsafe_point_that_is_no_float():
         with pytest.raises(InputError, match="unsafe itself"):
             safe_box(identity, [Fraction(1, 10)], objective, property=outputs(1)[0] >= 0.1, time_limit=5)
         assert safe_box(identity, [0.1], objective, property=outputs(1)[0] >= 0.1, time_limit=5).box.lower == (0.1,)
+
+
+def test_printed_and_written_sides_are_inside():
+    """Decimals of few digits as they are, floats that only look like one rounded inward; JSON exactly."""
+    from optverify.measures.results import _around, _inside
+
+    box = Box([0.1, "0.1", "-1/3"], ["0.2", 0.2, "1/3"])
+    ends = [side.strip("[]").split(", ") for side in _inside(box).split("; ")]
+    for (low, high), a, b in zip(ends, box.lower, box.upper, strict=True):
+        assert a <= Fraction(low) <= Fraction(high) <= b
+    assert ends[0][1] == "0.2"
+    assert ends[1][0] == "0.1"
+    ends = [side.strip("[]").split(", ") for side in _around(box).split("; ")]
+    for (low, high), a, b in zip(ends, box.lower, box.upper, strict=True):
+        assert Fraction(low) <= a <= b <= Fraction(high)
