@@ -125,6 +125,8 @@ def _box(options: argparse.Namespace) -> int:
         raise InputError("--dual goes with --label, without --property")
     if not options.dual and options.input is None:
         raise InputError("box needs --input FILE, or --dual and --label C")
+    if options.dual and options.label is None:
+        raise InputError("box --dual needs --label C, the class whose box is wanted")
     read = [path for path in (options.network, options.input, options.property) if path is not None]
     beside = None if options.dual or options.certificate is None else options.certificate + ".vnnlib"
     refuse_overwriting([options.json, options.certificate, beside], read)

@@ -43,7 +43,7 @@ def load(source: Any, input_shape: Sequence[int] | None = None, format: str = ""
             from optverify.io.nnet import read_nnet
 
             return replace(read_nnet(path, format=format), source=path)
-        raise InputError(f"{path}: unknown kind of network file; expected .onnx or .nnet")
+        raise InputError(f"{path}: unknown kind of network file; expected .onnx or .nnet, before the property")
     if input_shape is None:
         raise InputError("pass input_shape, the shape of one input, to read a PyTorch module")
     from optverify.io.pytorch import read_pytorch

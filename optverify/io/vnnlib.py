@@ -190,7 +190,7 @@ def read_vnnlib(path: str | PathLike[str]) -> Query:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, start = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start)
-        message = f"byte {data[error.start]:#04x} is not UTF-8: expected a VNN-LIB text"
+        message = f"byte {data[error.start]:#04x} is not UTF-8: expected VNN-LIB text; the network comes first"
         raise ParseError(message, source, line, error.start - start) from None
     return parse_exact(text, source) if text.startswith("{") else parse_vnnlib(text, source)
 
