@@ -27,6 +27,7 @@ from optverify.cli.shared import (
     whole_number,
 )
 from optverify.errors import InputError
+from optverify.report import text
 from optverify.semantics import REAL, SEMANTICS
 from optverify.solvers import LINEAR
 
@@ -177,10 +178,11 @@ def _table(rows: list[Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("instance", "verdict", "seconds", "reason", box=None, pad_edge=False)
+    table = Table("instance", "verdict", "bound (proved)", "semantics", "seconds", "reason", box=None, pad_edge=False)
     for row in rows:
         seconds = "-" if row.seconds is None else f"{row.seconds:.2f}"
-        table.add_row(Text(row.name), row.verdict, seconds, Text(row.reason))
+        bound = text.rounded_down(row.bound)
+        table.add_row(Text(row.name), row.verdict, bound, row.semantics or "-", seconds, Text(row.reason))
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=250)
     console.print(table)
 
